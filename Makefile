@@ -1,0 +1,72 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv --no-python-downloads
+STAMP := $(VENV)/.stamp
+NATIVE_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.*' -not -path '*/target/*' 2>/dev/null)
+
+.PHONY: help env dev-env native run test test-fast lint types imports unit bench soak docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
+
+$(STAMP)-uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: $(PYTHON) is older than Python 3.11; set PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(STAMP)-run: $(STAMP)-uv requirements/run.txt pyproject.toml
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(STAMP)-dev: $(STAMP)-run requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+$(STAMP)-native: $(STAMP)-run $(NATIVE_SOURCES)
+	@if command -v cargo >/dev/null 2>&1 && cargo --version >/dev/null 2>&1; then \
+	  echo "building the native bulk module"; \
+	  VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --locked --manifest-path rust/native/Cargo.toml --uv; \
+	else \
+	  echo "cargo is not on PATH: the native bulk module is not built, the pure-Python reference serves instead"; \
+	fi
+	@touch $@
+
+env: $(STAMP)-run $(STAMP)-native ## create .venv with the command uid2, build the native module where cargo is found
+
+dev-env: env $(STAMP)-dev
+
+run: env ## start the whole stack on loopback
+	@exec $(BIN)/uid2 up
+
+lint: dev-env ## formatting and lint rules
+	@$(BIN)/ruff format --check src tests bench && $(BIN)/ruff check src tests bench && $(BIN)/deptry src
+
+types: dev-env ## strict types
+	@$(BIN)/mypy
+
+imports: dev-env ## import direction
+	@$(BIN)/lint-imports --no-cache
+
+unit: dev-env
+	@$(BIN)/pytest -n 2 tests
+
+test: dev-env ## lint, types, import rules and every test, with the time of each part
+	@$(BIN)/python tests/run_parts.py lint types imports unit
+
+test-fast: dev-env ## at most two minutes
+	@$(BIN)/python tests/run_parts.py lint types imports fast
+
+fast: dev-env
+	@$(BIN)/pytest -n 2 -m "not slow" tests
+
+bench: dev-env ## side-by-side measurements into bench/results/latest.json (QUICK=1: three minutes)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
+
+clean:
+	@rm -rf $(VENV) rust/native/target

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Write the hash-locked requirement files anew from pyproject.toml; no addresses go into them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+uv=(.venv/bin/uv --no-python-downloads pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links
+    --python-version 3.11 --custom-compile-command requirements/compile.sh)
+echo uv | "${uv[@]}" --no-header -o requirements/uv.txt -
+"${uv[@]}" --extra build pyproject.toml -o requirements/run.txt
+"${uv[@]}" --extra build --extra dev --extra parquet pyproject.toml -o requirements/dev.txt
