@@ -1,7 +1,7 @@
 """AES-GCM with the nonce in front (tokens chapter, section 2).
 
-    0      12           12 + n    28 + n
-    ├─ IV ─┼─ ciphertext ─┼─ tag ─┤
+0      12           12 + n    28 + n
+├─ IV ─┼─ ciphertext ─┼─ tag ─┤
 """
 
 from typing import Final, final

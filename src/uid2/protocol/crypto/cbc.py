@@ -1,7 +1,7 @@
 """AES-CBC with PKCS#7 padding, used by version 2 tokens only (tokens chapter, section 2).
 
-    0      16
-    ├─ IV ─┼─ ciphertext, 16 · (⌊n / 16⌋ + 1) bytes
+0      16
+├─ IV ─┼─ ciphertext, 16 · (⌊n / 16⌋ + 1) bytes
 """
 
 from typing import Final

@@ -1,10 +1,10 @@
 """Groups of fields that the token layouts share (tokens chapter, section 8).
 
-    Operator identity, 13 bytes                      Publisher identity, 16 bytes
-    0         4       5          9        13         0         4              12              16
-    ├ site id ┼ type ┼ version ┼ key id ┤            ├ site id ┼ publisher id ┼ client key id ┤
+Operator identity, 13 bytes                      Publisher identity, 16 bytes
+0         4       5          9        13         0         4              12              16
+├ site id ┼ type ┼ version ┼ key id ┤            ├ site id ┼ publisher id ┼ client key id ┤
 
-    Header byte of V3 and V4: bit 4 scope, bits 3-2 identity type, bits 1-0 set.
+Header byte of V3 and V4: bit 4 scope, bits 3-2 identity type, bits 1-0 set.
 """
 
 from collections.abc import Callable

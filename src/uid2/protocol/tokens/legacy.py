@@ -1,7 +1,7 @@
 """The innermost part of version 2 tokens (tokens chapter, 9.2 and 10.3).
 
-    0         4            8         8 + L           12 + L        20 + L
-    ├ site id ┼ L, of text ┼ id text ┼ privacy bits ┼ established ┤
+0         4            8         8 + L           12 + L        20 + L
+├ site id ┼ L, of text ┼ id text ┼ privacy bits ┼ established ┤
 """
 
 from dataclasses import dataclass

@@ -1,13 +1,13 @@
 """Refresh tokens (tokens chapter, section 10). Version 3 is emitted, 2 is still read; both standard base64.
 
-    V3 token      0        1     2                6
-                  ├ header ┼ 112 ┼ refresh key id ┼ GCM ┤                                     124 bytes
-    V3 plaintext  0         8         16         29          45             49            57       58    90
-                  ├ expires ┼ created ┼ operator ┼ publisher ┼ privacy bits ┼ established ┼ header ┼ first-level hash ┤
+V3 token      0        1     2                6
+              ├ header ┼ 112 ┼ refresh key id ┼ GCM ┤                                     124 bytes
+V3 plaintext  0         8         16         29          45             49            57       58    90
+              ├ expires ┼ created ┼ operator ┼ publisher ┼ privacy bits ┼ established ┼ header ┼ first-level hash ┤
 
-    V2 token      0   1         9         17           25               29
-                  ├ 2 ┼ created ┼ expires ┼ valid till ┼ refresh key id ┼ CBC ┤              125 bytes
-    The plaintext of V2 is drawn in `legacy`. Nothing before offset 29 is authenticated.
+V2 token      0   1         9         17           25               29
+              ├ 2 ┼ created ┼ expires ┼ valid till ┼ refresh key id ┼ CBC ┤              125 bytes
+The plaintext of V2 is drawn in `legacy`. Nothing before offset 29 is authenticated.
 """
 
 from dataclasses import dataclass

@@ -34,13 +34,9 @@ class WrappedRefreshToken:
     refresh_token: str | None = field(repr=False)
 
 
-def wrap_refresh_token(
-    refresh_token: str, response_key: bytes, scope: IdentityScope, key: KeysetKey, iv: bytes
-) -> str:
+def wrap_refresh_token(refresh_token: str, response_key: bytes, scope: IdentityScope, key: KeysetKey, iv: bytes) -> str:
     """The wrapped text; InternalTokenError when it is not 388 characters long."""
-    payload = msgspec.json.encode(
-        {"refresh_response_key": encode_base64(response_key), "refresh_token": refresh_token}
-    )
+    payload = msgspec.json.encode({"refresh_response_key": encode_base64(response_key), "refresh_token": refresh_token})
     text = encode_base64(_OUTER.pack(scope << 4, key.id) + key.gcm.seal(iv, payload))
     if len(text) != WRAPPED_LENGTH:
         raise InternalTokenError(f"Generated refresh token's length={len(text)} is not equal to={WRAPPED_LENGTH}")
