@@ -1,8 +1,7 @@
 """Consent strings of the Transparency and Consent Framework, version 2: the core segment (operator chapter, 8.2.1).
 
-Bit fields, most significant first: 132 bits of administration (the version is the first six), 12 special features,
-purpose stop bits at 152 (consents, 24) and 176 (legitimate interests, 24), then from bit 213 two vendor sections
-(consents, legitimate interests). A vendor section is the largest id (16), an encoding bit, and either one bit per
+Bit fields, most significant first: the version in the first six, purpose consents at 152 (24 bits), purposes by legitimate
+interest at 176 (24 bits), then from bit 213 two vendor sections (consents, legitimate interests). A vendor section is the largest id (16), an encoding bit, and either one bit per
 vendor or a count (12) of entries: a range bit, the first id (16) and for a range the last id (16).
 """
 
@@ -51,22 +50,23 @@ class ConsentString:
 class _Bits:
     """Reads big-endian bit fields; ValueError beyond the end."""
 
-    __slots__ = ("_at", "_length", "_value")
+    __slots__ = ("_at", "_data")
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._length = len(data) * 8
+        self._data = data
         self._at = 0
 
     def seek(self, bit: int) -> None:
         self._at = bit
 
     def take(self, width: int) -> int:
+        # Only the bytes of the field are made a number: the text may be far longer than what it is read for.
         end = self._at + width
-        if end > self._length:
+        if end > len(self._data) * 8:
             raise ValueError("the consent string is too short")
+        whole = int.from_bytes(self._data[self._at // 8 : (end + 7) // 8], "big")
         self._at = end
-        return self._value >> (self._length - end) & ((1 << width) - 1)
+        return whole >> (-end % 8) & ((1 << width) - 1)
 
 
 def decode_consent(text: str) -> ConsentString:

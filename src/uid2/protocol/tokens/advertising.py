@@ -29,6 +29,7 @@ from uid2.protocol.ids import EpochMillis, IdentityScope, IdentityType, KeyId, R
 from uid2.protocol.keysets import KeyRing, KeysetKey
 from uid2.protocol.tokens.fields import (
     I32,
+    NO_KEY,
     OPERATOR_LENGTH,
     PUBLISHER_LENGTH,
     SERVICE,
@@ -70,8 +71,8 @@ class AdvertisingToken:
     raw_uid: RawUid
     operator: OperatorIdentity = SERVICE
     version: TokenVersion = TokenVersion.V4
-    master_key_id: KeyId = KeyId(0)
-    site_key_id: KeyId = KeyId(0)
+    master_key_id: KeyId = NO_KEY
+    site_key_id: KeyId = NO_KEY
 
 
 def encode_advertising_token(

@@ -21,6 +21,8 @@ PUBLISHER_LENGTH: Final = 16
 SERVICE_OPERATOR: Final = 1
 SNOWFLAKE_OPERATOR: Final = 17
 UNKNOWN_OPERATOR: Final = -1
+NO_KEY: Final = KeyId(0)
+NO_SITE: Final = SiteId(0)
 
 I32: Final = Struct(">i")
 _OPERATOR: Final = Struct(">ibii")
@@ -32,10 +34,10 @@ KeyLookup = Callable[[KeyId], KeysetKey | None]
 
 @dataclass(frozen=True, slots=True)
 class OperatorIdentity:
-    site_id: SiteId = SiteId(0)
+    site_id: SiteId = NO_SITE
     operator_type: int = SERVICE_OPERATOR
     version: int = 0
-    key_id: KeyId = KeyId(0)
+    key_id: KeyId = NO_KEY
 
     def encode(self) -> bytes:
         return _OPERATOR.pack(self.site_id, self.operator_type, self.version, self.key_id)

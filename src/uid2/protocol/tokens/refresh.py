@@ -21,6 +21,7 @@ from uid2.protocol.identity import scope_of, type_of
 from uid2.protocol.ids import EpochMillis, FirstLevelHash, IdentityScope, IdentityType, KeyId, TokenVersion
 from uid2.protocol.keysets import KeyRing, KeysetKey
 from uid2.protocol.tokens.fields import (
+    NO_KEY,
     OPERATOR_LENGTH,
     PUBLISHER_LENGTH,
     SERVICE,
@@ -56,7 +57,7 @@ class RefreshToken:
     first_level_hash: FirstLevelHash
     operator: OperatorIdentity = SERVICE
     version: TokenVersion = TokenVersion.V3
-    key_id: KeyId = KeyId(0)
+    key_id: KeyId = NO_KEY
 
 
 def encode_refresh_token(
