@@ -87,7 +87,11 @@ def _double_text(value: float) -> str:
     """Decimal from 10^-3 below 10^7, else one digit, point, digits and exponent; always with a point."""
     if value == 0 or 1e-3 <= abs(value) < 1e7:
         return repr(value)
-    sign, digits, exponent = Decimal(repr(value)).normalize().as_tuple()
+    shortest = Decimal(repr(value)).normalize()
+    if len(shortest.as_tuple().digits) == 1:
+        # The platform never prints fewer than two digits and takes the nearest such number (4.9E-324).
+        shortest = Decimal(f"{value:.1e}").normalize()
+    sign, digits, exponent = shortest.as_tuple()
     assert isinstance(exponent, int)
     text = "".join(map(str, digits))
     return f"{'-' if sign else ''}{text[0]}.{text[1:] or '0'}E{exponent + len(digits) - 1}"

@@ -1,8 +1,9 @@
 """Consent strings of the Transparency and Consent Framework, version 2: the core segment (operator chapter, 8.2.1).
 
-Bit fields, most significant first: the version in the first six, purpose consents at 152 (24 bits), purposes by legitimate
-interest at 176 (24 bits), then from bit 213 two vendor sections (consents, legitimate interests). A vendor section is the largest id (16), an encoding bit, and either one bit per
-vendor or a count (12) of entries: a range bit, the first id (16) and for a range the last id (16).
+Bit fields, most significant first: the version in the first six, purpose consents at 152 (24 bits), purposes by
+legitimate interest at 176 (24 bits), then from bit 213 two vendor sections (consents, legitimate interests). A vendor
+section is the largest id (16), an encoding bit, and either one bit per vendor or a count (12) of entries: a range bit,
+the first id (16) and for a range the last id (16).
 """
 
 from collections.abc import Collection
