@@ -21,7 +21,8 @@ UID2, EUID = IdentityScope.UID2, IdentityScope.EUID
 HINT = (
     " See https://unifiedid.com/docs/getting-started/gs-encryption-decryption for details on the request "
     "envelope format."
-)UNENCRYPTED = (
+)
+UNENCRYPTED = (
     "Invalid body: The request body is unencrypted JSON. It must be an encrypted request envelope. See "
     "https://unifiedid.com/docs/getting-started/gs-encryption-decryption#encryption-and-decryption-code-examples "
     "for encryption and decryption code examples."
