@@ -1,0 +1,63 @@
+"""What `uid2 up` prints once everything is ready; the only place that shows the demo client's key and secret."""
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+from uid2.devstack.state import DEFAULT_STATE, Running, State
+
+EXAMPLE_EMAIL: Final = "someone@example.com"
+
+
+def json_banner(state: State, running: Running) -> str:
+    """One line; `core` and `optout` are null while the stack consists of operators on demo stores."""
+    return json.dumps(
+        {
+            "operator": running.operators[0],
+            "operators": running.operators,
+            "core": None,
+            "optout": None,
+            "client_key": state.credentials.client_key,
+            "client_secret": state.credentials.client_secret,
+            "site_id": state.credentials.site_id,
+        }
+    )
+
+
+def text_banner(state: State, running: Running, ops_url: str) -> str:
+    rows = [
+        ("operator", running.operators[0]),
+        *(("", url) for url in running.operators[1:]),
+        ("status", f"{ops_url}/ops/status   metrics: {ops_url}/metrics"),
+        ("client key", state.credentials.client_key),
+        ("client secret", state.credentials.client_secret),
+        ("site", f"{state.credentials.site_id}   roles: every role a client can have"),
+        ("state", str(state.directory)),
+    ]
+    lines = "\n".join(f"  {name:<14} {value}".rstrip() for name, value in rows)
+    scope = state.credentials.identity_scope.upper()
+    return (
+        f"\n{scope} operator is ready.\n\n{lines}\n\nMake a first token:\n\n"
+        f"  {first_command(state.directory)}\n\nCtrl-C stops it.\n"
+    )
+
+
+def first_command(directory: Path) -> str:
+    """The command a reader can paste: `uid2` when PATH finds this installation, else the path to it."""
+    words = [_program(), "token", EXAMPLE_EMAIL]
+    if directory != DEFAULT_STATE.resolve():
+        words += ["--state", str(directory)]
+    return shlex.join(words)
+
+
+def _program() -> str:
+    ours = Path(sys.executable).parent / "uid2"
+    found = shutil.which("uid2")
+    if found and Path(found).resolve() == ours.resolve():
+        return "uid2"
+    relative = os.path.relpath(ours)
+    return str(ours) if relative.startswith("..") else relative
