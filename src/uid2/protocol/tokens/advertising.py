@@ -122,7 +122,23 @@ def open_advertising_token(text: str, find_key: KeyLookup) -> AdvertisingToken:
     raise ClientInputError("Invalid advertising token version")
 
 
-def _open_current(data: bytes, version: TokenVersion, find_key: KeyLookup) -> AdvertisingToken:
+def read_advertising_token(text: str, find_key: KeyLookup) -> AdvertisingToken:
+    """The token as client libraries read it (14.1): version 4 in either alphabet, scope and type from the header alone.
+
+    Sharing tokens made by clients may name another type than their raw UID does. Errors as `open_advertising_token`.
+    """
+    if len(text) >= 4 and text[1] == "4":
+        return _open_current(_decoded(_as_url(text), url_alphabet=True), TokenVersion.V4, find_key, compare=False)
+    if len(text) >= 4 and text[1] == "3":
+        return _open_current(_decoded(text, url_alphabet=False), TokenVersion.V3, find_key, compare=False)
+    return open_advertising_token(text, find_key)
+
+
+def _as_url(text: str) -> str:
+    return text.replace("+", "-").replace("/", "_")
+
+
+def _open_current(data: bytes, version: TokenVersion, find_key: KeyLookup, *, compare: bool = True) -> AdvertisingToken:
     header, _, master_key_id = unpack(_OUTER, data, 0)
     master = _key(find_key, master_key_id).gcm.open(data[_OUTER.size :])
     expires, created = unpack(_LIFE, master, 0)
@@ -132,7 +148,7 @@ def _open_current(data: bytes, version: TokenVersion, find_key: KeyLookup) -> Ad
     publisher = PublisherIdentity.decode(site, 0)
     privacy_bits, established, refreshed = unpack(_USER, site, PUBLISHER_LENGTH)
     raw_uid = RawUid(site[_RAW_UID_AT:])
-    scope, identity_type = _checked_identity(header, raw_uid)
+    scope, identity_type = _checked_identity(header, raw_uid) if compare else (scope_of(header), type_of(header))
     return AdvertisingToken(
         scope=scope,
         identity_type=identity_type,

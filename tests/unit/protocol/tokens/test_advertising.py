@@ -28,6 +28,7 @@ from uid2.protocol.tokens.advertising import (
     decode_advertising_token,
     encode_advertising_token,
     open_advertising_token,
+    read_advertising_token,
 )
 from uid2.protocol.tokens.fields import UNKNOWN_OPERATOR, OperatorIdentity, PublisherIdentity
 
@@ -191,3 +192,21 @@ def test_keys_may_come_from_a_mapping() -> None:
     assert open_advertising_token(_encode(TOKEN), KEYS.get) == TOKEN
     with pytest.raises(InternalTokenError, match=r"^Failed to fetch key with id: 101$"):
         open_advertising_token(_encode(TOKEN), {}.get)
+
+
+@pytest.mark.parametrize("vector", VECTORS["sharing_tokens"]["vectors"], ids=lambda v: v["raw_uid_version"])
+def test_sharing_tokens_of_clients(vector: dict[str, Any]) -> None:
+    padded = vector["token"].replace("-", "+").replace("_", "/")
+    padded += "=" * (-len(padded) % 4)
+    for text in (vector["token"], padded):
+        token = read_advertising_token(text, KEYS.get)
+        assert encode_base64(token.raw_uid) == vector["raw_uid_b64"]
+        assert token.identity_type.name == vector["token_header_type"].upper()
+        assert (token.expires, token.created) == (vector["expires_ms"], vector["generated_ms"])
+        assert (token.publisher.site_id, token.privacy_bits) == (vector["site_id"], vector["privacy_bits"])
+
+
+def test_clients_read_older_versions_as_the_operator_does() -> None:
+    for version in (TokenVersion.V2, TokenVersion.V3):
+        text = _encode(TOKEN, version)
+        assert read_advertising_token(text, KEYS.get) == open_advertising_token(text, KEYS.get)
