@@ -32,21 +32,21 @@ def parse_json(data: bytes) -> Any:
 class RecordReader:
     """Typed access to the members of one object. A member that is null counts as missing."""
 
-    __slots__ = ("_members", "record")
+    __slots__ = ("members", "record")
 
     def __init__(self, members: Mapping[str, Any], record: str = "") -> None:
-        self._members = members
+        self.members = members
         self.record = record
 
     def wrong(self, field: str, message: str) -> StoreFormatError:
         return StoreFormatError(message, record=self.record, field=field, next_step=_REPAIR)
 
     def raw(self, field: str) -> Any:
-        return self._members.get(field)
+        return self.members.get(field)
 
     def integer(self, field: str, default: int | None = None, limits: tuple[int, int] = INT32) -> int:
         """A whole number within `limits`; missing: `default`, or refused when that is None."""
-        value = self._members.get(field)
+        value = self.members.get(field)
         if value is None:
             if default is None:
                 raise self.wrong(field, "required member is missing")
@@ -61,7 +61,7 @@ class RecordReader:
         return self.integer(field, default, INT64)
 
     def optional_integer(self, field: str) -> int | None:
-        return None if self._members.get(field) is None else self.integer(field)
+        return None if self.members.get(field) is None else self.integer(field)
 
     def text(self, field: str, default: str | None = None) -> str:
         """A string; missing: `default`, or refused when that is None."""
@@ -73,7 +73,7 @@ class RecordReader:
         return default
 
     def optional_text(self, field: str) -> str | None:
-        value = self._members.get(field)
+        value = self.members.get(field)
         if value is not None and not isinstance(value, str):
             raise self.wrong(field, "not a string")
         return value
@@ -87,14 +87,14 @@ class RecordReader:
         return default
 
     def optional_boolean(self, field: str) -> bool | None:
-        value = self._members.get(field)
+        value = self.members.get(field)
         if value is not None and not isinstance(value, bool):
             raise self.wrong(field, "neither true nor false")
         return value
 
     def items(self, field: str, kind: type[R], *, required: bool = False) -> tuple[R, ...] | None:
         """An array whose elements are all of `kind`; nulls inside are dropped. Missing: None, unless `required`."""
-        value = self._members.get(field)
+        value = self.members.get(field)
         if value is None:
             if required:
                 raise self.wrong(field, "required member is missing")
