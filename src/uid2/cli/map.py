@@ -19,7 +19,7 @@ class Kind(StrEnum):
 def map_file(
     file: Annotated[Path, typer.Argument(help="CSV whose first row names the columns, or Parquet.")],
     output: Annotated[
-        Path | None, typer.Option(help="CSV to write.  [default: FILE with .mapped.csv]", show_default=False)
+        Path | None, typer.Option(help="CSV to write. Default: FILE with .mapped.csv.", show_default=False)
     ] = None,
     column: Annotated[
         str | None, typer.Option(help="Name or number (from 1) of the identity column.", show_default=False)

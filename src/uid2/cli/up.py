@@ -15,7 +15,7 @@ class Scope(StrEnum):
 def up(
     state: Annotated[Path, typer.Option(help="Folder that keeps demo stores and local data.")] = Path(".uid2"),
     salts: Annotated[
-        int | None, typer.Option(min=1, max=1_048_576, help="Salt buckets of new demo stores.  [default: 1000]")
+        int | None, typer.Option(min=1, max=1_048_576, help="Salt buckets of new demo stores. Default: 1000.")
     ] = None,
     operators: Annotated[int, typer.Option(min=1, max=50, help="How many operators, on ports + 10, + 20 …")] = 1,
     scope: Annotated[Scope, typer.Option(help="Identity scope of the stack.")] = Scope.UID2,
