@@ -1,0 +1,50 @@
+"""Files below one folder."""
+
+from pathlib import Path, PurePosixPath
+from typing import final
+
+from uid2.protocol.errors import StoreUnavailableError
+from uid2.stores.sources.base import LARGEST_FILE, too_large
+
+
+@final
+class LocalSource:
+    """Paths relative to `root`; links and `..` may not lead out of it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.resolve()
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        target = self.resolve(path)
+        try:
+            with target.open("rb") as file:
+                data = file.read(limit + 1)
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"cannot read {path}: {error.strerror or type(error).__name__}",
+                next_step=f"check that the file exists below {self._root} and is readable",
+            ) from None
+        if len(data) > limit:
+            raise too_large(path, limit)
+        return data
+
+    def list(self, prefix: str) -> list[str]:
+        folder = self.resolve(prefix if prefix.endswith("/") else prefix.rpartition("/")[0])
+        try:
+            found = [file.relative_to(self._root).as_posix() for file in folder.rglob("*") if file.is_file()]
+        except OSError as error:
+            raise StoreUnavailableError(
+                f"cannot list {prefix}: {error.strerror or type(error).__name__}",
+                next_step=f"check that {folder} is readable",
+            ) from None
+        return sorted(path for path in found if path.startswith(prefix))
+
+    def resolve(self, path: str) -> Path:
+        """The file of a path; StoreUnavailableError when it lies outside the root."""
+        target = (self._root / PurePosixPath(path)).resolve()
+        if not target.is_relative_to(self._root):
+            raise StoreUnavailableError(
+                f"{path} lies outside the folder of the stores",
+                next_step="use paths below the folder, without leading '..'",
+            )
+        return target

@@ -1,0 +1,54 @@
+"""Content behind pre-signed HTTPS addresses. The address is a credential: no text here ever holds its query."""
+
+from typing import final
+from urllib.parse import urlsplit
+
+import httpx
+
+from uid2.protocol.errors import StoreUnavailableError
+from uid2.stores.sources.base import LARGEST_FILE, too_large
+
+TIMEOUT = httpx.Timeout(60.0, connect=10.0)
+
+
+@final
+class PresignedSource:
+    """Plain GET without any header of ours; every 2xx counts. `transport` replaces the network in tests."""
+
+    def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False)
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        shown = shown_address(path)
+        try:
+            with self._client.stream("GET", path) as response:
+                if not response.is_success:
+                    raise StoreUnavailableError(
+                        f"E12: Data Download Failure - HTTP response code {response.status_code} from {shown}",
+                        next_step="the address may have expired; the next refresh fetches a fresh one",
+                    )
+                data = bytearray()
+                for chunk in response.iter_bytes():
+                    data += chunk
+                    if len(data) > limit:
+                        raise too_large(shown, limit)
+                return bytes(data)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise StoreUnavailableError(
+                f"E12: Data Download Failure - exception: {type(error).__name__} from {shown}",
+                next_step="check that the host is reachable",
+            ) from None
+
+    def list(self, prefix: str) -> list[str]:
+        raise StoreUnavailableError(
+            f"{shown_address(prefix)} cannot be listed", next_step="list through the service that signs the addresses"
+        )
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def shown_address(address: str) -> str:
+    """Host and path of an address, without query and user information."""
+    parts = urlsplit(address)
+    return f"{parts.hostname or ''}{parts.path}"
