@@ -40,8 +40,6 @@ def map_file(
     from uid2.client.tables import find_column, open_table
     from uid2.protocol.normalize import InputKind
 
-    table = open_table(file)
-    index, input_kind = find_column(table, column, None if kind is None else InputKind(kind.value))
     target = output or file.with_suffix(".mapped.csv")
     console = Console(stderr=True)
     shown = (
@@ -52,9 +50,11 @@ def map_file(
         TimeRemainingColumn(),
     )
     with (
+        open_table(file) as table,
         operator_client(url, key, secret, state) as client,
         Progress(*shown, console=console, disable=not console.is_terminal) as progress,
     ):
+        index, input_kind = find_column(table, column, None if kind is None else InputKind(kind.value))
         task = progress.add_task("map", total=table.size, rows=0)
         done = 0
 

@@ -3,9 +3,10 @@
 import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.normalize import InputKind
@@ -24,15 +25,18 @@ class Table:
     position: Callable[[], int]
 
 
-def open_table(path: Path) -> Table:
+@contextmanager
+def open_table(path: Path) -> Iterator[Table]:
     """A `.parquet` file as Parquet, anything else as CSV whose first row names the columns.
 
     ConfigurationError names the row (counted from 1, the heading included) that cannot be read.
     """
     try:
-        return _open_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _open_csv(path)
+        raw = path.open("rb")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}", next_step="name a CSV file") from None
+    with raw:
+        yield _parquet_table(raw, path) if path.suffix.lower() in (".parquet", ".pq") else _csv_table(raw, path)
 
 
 def find_column(table: Table, wanted: str | None, kind: InputKind | None) -> tuple[int, InputKind]:
@@ -75,8 +79,7 @@ def _listed(columns: Sequence[str]) -> str:
     return ", ".join(columns[:20])
 
 
-def _open_csv(path: Path) -> Table:
-    raw = path.open("rb")
+def _csv_table(raw: BinaryIO, path: Path) -> Table:
     size = os.fstat(raw.fileno()).st_size
     csv.field_size_limit(LARGEST_FIELD)
     text = (line.decode("utf-8") for line in raw)
@@ -116,7 +119,7 @@ def _same_width(rows: Iterator[list[str]], width: int, path: Path) -> Iterator[l
         yield row
 
 
-def _open_parquet(path: Path) -> Table:
+def _parquet_table(raw: BinaryIO, path: Path) -> Table:
     try:
         from pyarrow import ArrowInvalid, parquet
     except ImportError:
@@ -125,7 +128,7 @@ def _open_parquet(path: Path) -> Table:
             next_step="install the extra `parquet` of this package, or convert the file to CSV",
         ) from None
     try:
-        file = parquet.ParquetFile(path)
+        file = parquet.ParquetFile(raw)
     except ArrowInvalid:
         raise ConfigurationError(f"{path} is not a Parquet file", next_step="check the file") from None
     done = 0
