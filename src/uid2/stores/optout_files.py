@@ -1,0 +1,164 @@
+"""The opt-out files an operator indexes (opt-out chapter, 3.5, 3.6 and 8).
+
+    <folder>delta/YYYY-MM-DD/optout-delta-…        <folder>partition/optout-partition-…     in a source
+    <data dir>/consumer/delta/optout-delta-…       <data dir>/consumer/partition/…          on disk
+
+Indexed are all partitions and every delta that may hold what the newest partition does not. The choice errs on the
+side of more files: an entry that is indexed twice does no harm, a missing one serves a person who opted out.
+A failed listing is an error, never an empty list.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar, final
+
+from uid2.bulk.tables import build_optout_index
+from uid2.protocol.errors import StoreFormatError, StoreUnavailableError
+from uid2.protocol.ids import Environment
+from uid2.protocol.optout_log import OptOutFileKind, OptOutFileName, check_size
+from uid2.stores.sources.base import BlobSource
+
+DAY_SECONDS: Final = 86_400
+# Deltas may arrive this many rotation intervals after their window.
+GRACE_INTERVALS: Final = 3
+F = TypeVar("F")
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutFile:
+    """`path` is a file on disk whose size is a multiple of 72."""
+
+    name: OptOutFileName
+    path: Path
+    size: int
+
+
+@final
+class OptOutFiles:
+    """Finds, fetches and indexes. `on_warning` is told of files that are skipped.
+
+    Files of `source` are kept below `<data_dir>/consumer`, where an operator may also find files of its own.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: Environment,
+        *,
+        source: BlobSource | None = None,
+        folder: str = "optout/",
+        backtrack_days: int = 1,
+        rotate_interval: int = 300,
+        on_warning: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._consumer = data_dir / "consumer"
+        self._environment = environment
+        self._source = source
+        self._folder = folder if not folder or folder.endswith("/") else folder + "/"
+        self._grace = backtrack_days * DAY_SECONDS + GRACE_INTERVALS * rotate_interval
+        self._warn = on_warning
+        self._skipped: set[str] = set()
+        self._indexed: tuple[tuple[str, int], ...] | None = None
+
+    def find(self) -> list[OptOutFile]:
+        """The files to index, sorted by name, fetched where needed.
+
+        StoreUnavailableError: a listing or fetch failed. StoreFormatError: a file is no run of 72-byte entries.
+        """
+        self._fetch_missing()
+        found = []
+        for path in sorted(self._files_on_disk(), key=lambda path: path.name):
+            name = OptOutFileName.parse(path.name)
+            if name is not None:
+                try:
+                    found.append(OptOutFile(name, path, path.stat().st_size))
+                except OSError as error:
+                    raise _unreadable(path, error) from None
+        wanted = reaching_back(found, lambda file: file.name, self._grace)
+        return [file for file in wanted if self._usable(file.path.name, file.size)]
+
+    def build(self, out_path: Path) -> bool:
+        """Write the packed index unless the files are those of the last build; whether it was written.
+
+        An error leaves the former index and what is known of it as they were.
+        """
+        files = self.find()
+        state = tuple((file.path.name, file.size) for file in files)
+        if state == self._indexed:
+            return False
+        build_optout_index([file.path for file in files], out_path, self._environment)
+        self._indexed = state
+        return True
+
+    def _fetch_missing(self) -> None:
+        if self._source is None:
+            return
+        listed = ((path, OptOutFileName.parse(path)) for path in self._source.list(self._folder))
+        named = [(path, name) for path, name in listed if name is not None]
+        for path, name in reaching_back(named, lambda item: item[1], self._grace):
+            target = self._consumer / name.kind / path.rsplit("/", 1)[-1]
+            # Files never change under a name, so one that is here need not be fetched again.
+            if not target.exists():
+                data = self._source.read(path)
+                if self._usable(target.name, len(data)):
+                    _keep(target, data)
+
+    def _usable(self, name: str, size: int) -> bool:
+        try:
+            check_size(size)
+        except StoreFormatError as error:
+            raise error.in_file(name) from None
+        if not size and name not in self._skipped:
+            self._skipped.add(name)
+            self._warn(f"skipped the empty opt-out file {name}")
+        return size > 0
+
+    def _files_on_disk(self) -> Iterable[Path]:
+        for kind in OptOutFileKind:
+            folder = self._consumer / kind
+            if not folder.exists():
+                continue
+            try:
+                yield from [file for file in folder.iterdir() if file.suffix != ".partial" and file.is_file()]
+            except OSError as error:
+                raise _unreadable(folder, error) from None
+
+
+def reaching_back(files: Iterable[F], name_of: Callable[[F], OptOutFileName], grace_seconds: int) -> list[F]:
+    """All partitions, synthetic files and undated deltas, and the deltas not older than the newest partition less
+    `grace_seconds`; every delta when there is no dated partition."""
+    listed = [(file, name_of(file)) for file in files]
+    partitions = [
+        name.created
+        for _, name in listed
+        if name.kind is OptOutFileKind.PARTITION and not name.synthetic and name.created is not None
+    ]
+    oldest = max(partitions) - grace_seconds if partitions else None
+    return [
+        file
+        for file, name in listed
+        if name.kind is OptOutFileKind.PARTITION
+        or name.synthetic
+        or oldest is None
+        or name.created is None
+        or name.created >= oldest
+    ]
+
+
+def _keep(target: Path, data: bytes) -> None:
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        partial.write_bytes(data)
+        partial.replace(target)
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"cannot keep {target.name}: {error.strerror}", next_step=f"check the space and rights of {target.parent}"
+        ) from None
+
+
+def _unreadable(path: Path, error: OSError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"cannot read {path.name}: {error.strerror}", next_step=f"check the rights of {path.parent}"
+    )
