@@ -1,0 +1,91 @@
+"""What every handler is given: settings, time, randomness and the data in force."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from uid2.operator.optout_rules import SpecialIdentities, special_identities
+from uid2.operator.settings import OperatorSettings
+from uid2.operator.token_service import TokenSources
+from uid2.protocol.ids import EpochMillis, EpochSeconds, FirstLevelHash, RawUid
+from uid2.service.clock import Clock, Entropy
+from uid2.stores.snapshot import OperatorSnapshot, SaltSnapshot
+
+if TYPE_CHECKING:
+    from uid2.bulk.tables import OptOutView
+    from uid2.operator.lanes import Lanes
+    from uid2.operator.metric_names import OperatorMetrics
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutRequest:
+    """One logout: what is recorded, and what travels with it to the opt-out service."""
+
+    first_level_hash: FirstLevelHash = field(repr=False)
+    raw_uid: RawUid = field(repr=False)
+    at: EpochSeconds
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+    client_ip: str | None = field(default=None, repr=False)
+    trace_id: str | None = None
+
+
+class OptOutSink(Protocol):
+    """Where logouts are made to last."""
+
+    async def record(self, optout: OptOutRequest) -> None:
+        """Returns when the opt-out is durable; DependencyError or DurabilityError when it is not."""
+        ...
+
+
+Spread = Callable[[OptOutRequest], Awaitable[None]]
+"""Makes an opt-out count in every worker of this operator; it is durable already."""
+
+
+@dataclass(slots=True)
+class SaltExpiry:
+    """Since when requests have used expired salts, None while they use valid ones (operator chapter, 13.4)."""
+
+    since: EpochMillis | None = None
+
+    def used(self, salts: SaltSnapshot, now: EpochMillis) -> None:
+        if salts.expires >= now:
+            self.since = None
+        elif self.since is None:
+            self.since = now
+
+
+@dataclass(slots=True)
+class OperatorContext:
+    """One object for all handlers. `snapshot` and `optouts` are replaced whole; a request keeps what it began with."""
+
+    settings: OperatorSettings
+    clock: Clock
+    entropy: Entropy
+    snapshot: OperatorSnapshot
+    optouts: "OptOutView"
+    metrics: "OperatorMetrics"
+    lanes: "Lanes"
+    optout_sink: OptOutSink
+    spread_optout: Spread
+    salt_expiry: SaltExpiry = field(default_factory=SaltExpiry)
+
+    def salts_in_use(self, snapshot: OperatorSnapshot, now: EpochMillis) -> SaltSnapshot:
+        """The salts for a request of this moment; the use of expired ones is remembered."""
+        salts = snapshot.salts.select(now)
+        self.salt_expiry.used(salts, now)
+        return salts
+
+    def special_identities(self, snapshot: OperatorSnapshot) -> SpecialIdentities:
+        """The test identities under the first-level salt in force."""
+        return special_identities(self.settings.identity_scope, snapshot.salts.first_level)
+
+    def token_sources(self, snapshot: OperatorSnapshot, now: EpochMillis) -> TokenSources:
+        """What tokens of this moment are made from."""
+        return TokenSources(
+            keys=snapshot.key_ring,
+            salts=self.salts_in_use(snapshot, now).table,
+            runtime=snapshot.runtime_config,
+            scope=self.settings.identity_scope,
+            identity_v3=self.settings.identity_v3,
+        )
