@@ -19,6 +19,8 @@ _SECRET_STEP: Final = "check that the client secret belongs to the client key"  
 
 
 class OperatorUnreachableError(DependencyError):
+    """The operator a client calls does not answer."""
+
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             f"the operator at {url} does not answer ({reason})",
