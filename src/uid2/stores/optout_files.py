@@ -87,7 +87,13 @@ class OptOutFiles:
         state = tuple((file.path.name, file.size) for file in files)
         if state == self._indexed:
             return False
-        build_optout_index([file.path for file in files], out_path, self._environment)
+        partial = out_path.with_name(f".{out_path.name}.partial")
+        try:
+            build_optout_index([file.path for file in files], partial, self._environment)
+            # A new file under the old name: processes that map the former index keep it whole.
+            partial.replace(out_path)
+        except OSError as error:
+            raise _unreadable(out_path, error) from None
         self._indexed = state
         return True
 
@@ -160,5 +166,5 @@ def _keep(target: Path, data: bytes) -> None:
 
 def _unreadable(path: Path, error: OSError) -> StoreUnavailableError:
     return StoreUnavailableError(
-        f"cannot read {path.name}: {error.strerror}", next_step=f"check the rights of {path.parent}"
+        f"cannot use {path.name}: {error.strerror}", next_step=f"check the space and rights of {path.parent}"
     )
