@@ -22,6 +22,7 @@ STORES: Final = (
 def operator_config(state: State, folder: Path) -> dict[str, object]:
     """The members of a configuration file for an operator on the demo stores, its own data under `folder`."""
     return {
+        "environment": "development",
         "identity_scope": state.credentials.identity_scope,
         "storage_mock": True,
         "storage_mock_root": str(state.stores),
@@ -32,18 +33,6 @@ def operator_config(state: State, folder: Path) -> dict[str, object]:
         "optout_status_api_enabled": True,
         "optout_data_dir": str(folder / "optout"),
         "optout_s3_folder": "optout/",
-        "optout_s3_path_compat": False,
-        "optout_inmem_cache": True,
-        "optout_bloom_filter_size": 8192,
-        "optout_heap_default_capacity": 8192,
-        "optout_delta_rotate_interval": 300,
-        "optout_delta_backtrack_in_days": 1,
-        "optout_partition_interval": 86_400,
-        "optout_max_partitions": 30,
-        "cloud_download_threads": 8,
-        "cloud_upload_threads": 2,
-        "cloud_refresh_interval": 60,
         "uid_instance_id_prefix": "local-operator",
-        "operator_type": "public",
-        "service_instances": 1,
+        "http_host": "127.0.0.1",
     }

@@ -1,0 +1,102 @@
+"""Generated documents against every endpoint of the running operator, sealed and raw.
+
+`UID2_FUZZ_EXAMPLES` documents per endpoint, way of sending and kind of data (conforming or not); the small default is
+the same at every run, a larger number is drawn afresh.
+"""
+
+import copy
+import itertools
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import GenerationMode
+from sealing import Sealer, Tally, document_bytes
+
+from running_stack import Stack
+
+DEFAULT_EXAMPLES = 15
+EXAMPLES = int(os.environ.get("UID2_FUZZ_EXAMPLES", str(DEFAULT_EXAMPLES)))
+OPENAPI = Path(__file__).parents[2] / "src" / "uid2" / "operator" / "openapi.json"
+DOCUMENT: dict[str, Any] = json.loads(OPENAPI.read_bytes())
+POSTS = [path for path, item in DOCUMENT["paths"].items() if "post" in item]
+NEVER_SECONDS = 60.0
+
+
+def documents(path: str, mode: GenerationMode, *, sealed: bool) -> Any:
+    """Cases for one endpoint; what is sealed for client-side generation is the document inside its payload."""
+    described = copy.deepcopy(DOCUMENT)
+    described["paths"] = {path: described["paths"][path]}
+    if sealed and described["paths"][path]["post"]["x-uid2-envelope"] == "ecdh":
+        inside = {"$ref": "#/components/schemas/ClientGeneratePayload"}
+        described["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"] = inside
+    operation = next(iter(schemathesis.openapi.from_dict(described).get_all_operations())).ok()
+    return operation.as_strategy(generation_mode=mode)
+
+
+@pytest.fixture(scope="module")
+def tallies() -> Iterator[dict[str, Tally]]:
+    counted: dict[str, Tally] = {}
+    yield counted
+    print("\nendpoint                        sent  sealed  past the envelope  slowest s  statuses")
+    for path, tally in sorted(counted.items()):
+        statuses = ", ".join(f"{status}: {count}" for status, count in sorted(tally.statuses.items()))
+        print(f"{path:30} {tally.sent:5} {tally.sealed:7} {tally.opened:18} {tally.slowest:10.3f}  {statuses}")
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_no_document_gives_a_5xx(stack: Stack, path: str, tallies: dict[str, Tally]) -> None:
+    sealer, tally, turns = Sealer(stack), tallies.setdefault(path, Tally()), itertools.count()
+    kind = DOCUMENT["paths"][path]["post"]["x-uid2-envelope"]
+    with httpx.Client(base_url=stack.url, timeout=NEVER_SECONDS) as http:
+        for mode, sealed in itertools.product((GenerationMode.POSITIVE, GenerationMode.NEGATIVE), (True, False)):
+
+            @settings(
+                max_examples=EXAMPLES,
+                deadline=None,
+                database=None,
+                derandomize=EXAMPLES == DEFAULT_EXAMPLES,
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(case=documents(path, mode, sealed=sealed))
+            def send(case: Any, sealed: bool = sealed) -> None:
+                turn = next(turns)
+                if sealed:
+                    content, headers = sealer.seal(kind, case.body, turn)
+                else:
+                    content, headers = document_bytes(case.body), sealer.authorization if turn % 2 else {}
+                answer = http.post(path, content=content, headers=headers)
+                tally.add(answer, sealed)
+                assert answer.status_code < 500, (answer.status_code, answer.text[:300])
+                assert answer.status_code in (200, 400, 401, 403), answer.status_code
+
+            send()
+
+    assert tally.sealed >= EXAMPLES
+    assert tally.opened * 2 >= tally.sealed
+
+
+def test_the_description_names_every_endpoint_of_the_route_table() -> None:
+    documented = {
+        "/v2/token/generate",
+        "/v2/token/refresh",
+        "/v2/token/validate",
+        "/v2/token/logout",
+        "/v2/token/client-generate",
+        "/v2/identity/buckets",
+        "/v2/identity/map",
+        "/v3/identity/map",
+        "/v2/key/latest",
+        "/v2/key/sharing",
+        "/v2/key/bidstream",
+        "/v2/optout/status",
+        "/ops/healthcheck",
+    }
+
+    assert set(DOCUMENT["paths"]) == documented
