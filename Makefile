@@ -29,11 +29,11 @@ $(STAMP)-dev: $(STAMP)-run requirements/dev.txt
 	@touch $@
 
 $(STAMP)-native: $(STAMP)-run $(NATIVE_SOURCES)
-	@if command -v cargo >/dev/null 2>&1 && cargo --version >/dev/null 2>&1; then \
+	@if test -f rust/native/Cargo.toml && command -v cargo >/dev/null 2>&1 && cargo --version >/dev/null 2>&1; then \
 	  echo "building the native bulk module"; \
 	  VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --locked --manifest-path rust/native/Cargo.toml --uv; \
 	else \
-	  echo "cargo is not on PATH: the native bulk module is not built, the pure-Python reference serves instead"; \
+	  echo "the native bulk module is not built (it needs cargo on PATH): the pure-Python reference serves instead"; \
 	fi
 	@touch $@
 

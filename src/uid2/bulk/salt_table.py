@@ -1,0 +1,246 @@
+"""Salt buckets as packed rows that several processes can map.
+
+    header   64   magic 8, rows u32, row kind u32, hot offset u64, cold offset u64, odd offset u64, odd count u32,
+                  text offset u64, text length u32
+    hot      48   current salt 32, last updated u48, refresh from u48, flags 1, pad 3             (salts only)
+             72   current key 24, key salt 32 (or current salt 32 in the first bytes), key id u24, two times, flags
+    cold     36   previous salt 32, bucket id u32                                                (salts only)
+             64   previous key 24, key salt 32, key id u24, pad 1, bucket id u32
+    odd      12 each: row u32, offset u32, length u32, ascending by row; then the rows as text
+    text          JSON of first-level salt, id prefix and id secret
+
+A salt is text. Only a value that survives decoding and encoding unchanged is kept as bytes; a row with any other
+value is kept as text among the odd rows. All integers are little-endian.
+"""
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from uid2.protocol.bucket_ids import BucketIds
+from uid2.protocol.encoding import decode_base64, encode_base64
+from uid2.protocol.errors import StoreFormatError
+from uid2.protocol.ids import EpochMillis
+from uid2.protocol.salts import KeyMaterial, SaltBucket, SaltMetadata, format_salt_line, parse_salt_line
+
+MAGIC: Final = b"uid2slt1"
+_HEADER: Final = struct.Struct("<8sIIQQQIQI")
+HEADER_LENGTH: Final = 64
+SALTS_ONLY: Final = 0
+WITH_KEYS: Final = 1
+HOT: Final = (48, 72)
+COLD: Final = (36, 64)
+_ODD: Final = struct.Struct("<III")
+
+NOTHING: Final = 0
+SALT: Final = 1
+KEY: Final = 2
+PREVIOUS_SHIFT: Final = 2
+ODD_FLAG: Final = 0x80
+
+_TIME_LIMIT: Final = 1 << 48
+_KEY_ID_LIMIT: Final = 1 << 24
+
+
+class _Texts(msgspec.Struct, frozen=True):
+    first_level: str
+    id_prefix: str
+    id_secret: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    kind: int
+    salt: bytes = bytes(32)
+    key: bytes = bytes(24)
+    key_id: int = 0
+
+
+def pack_salts(lines: Iterable[bytes], metadata: SaltMetadata) -> bytes:
+    """The packed table of a salt file's lines; StoreFormatError names the line that is wrong."""
+    buckets = []
+    for number, line in enumerate(lines):
+        try:
+            text = line.decode()
+        except UnicodeDecodeError:
+            raise StoreFormatError(
+                f"Trouble parsing Salt Entry, line number: {number}",
+                record=str(number),
+                next_step="the line is not UTF-8",
+            ) from None
+        buckets.append(parse_salt_line(text, number))
+    kind = WITH_KEYS if any(bucket.current_key or bucket.previous_key for bucket in buckets) else SALTS_ONLY
+    hot, cold, odd = bytearray(), bytearray(), []
+    for row, bucket in enumerate(buckets):
+        packed = _pack_row(bucket, kind)
+        if packed is None:
+            odd.append((row, format_salt_line(bucket).encode()))
+            packed = _odd_row(kind)
+        hot += packed[0]
+        cold += packed[1]
+    return _assemble(len(buckets), kind, bytes(hot), bytes(cold), odd, metadata)
+
+
+class SaltTable:
+    """Rows of a packed table. The buffer is validated once; it must not change afterwards."""
+
+    def __init__(self, buffer: bytes | memoryview) -> None:
+        view = memoryview(buffer).cast("B")
+        try:
+            magic, rows, kind, hot, cold, odd, odd_count, text, text_length = _HEADER.unpack_from(view)
+        except struct.error:
+            raise StoreFormatError("the packed salt table is cut short", next_step="load the salts again") from None
+        if magic != MAGIC or kind not in (SALTS_ONLY, WITH_KEYS) or text + text_length > len(view):
+            raise StoreFormatError("not a packed salt table", next_step="load the salts again")
+        if (
+            hot + rows * HOT[kind] > len(view)
+            or cold + rows * COLD[kind] > len(view)
+            or odd + odd_count * 12 > len(view)
+        ):
+            raise StoreFormatError("the packed salt table is cut short", next_step="load the salts again")
+        self.buffer = view
+        self.size: int = rows
+        self._kind, self._hot, self._cold, self._odd = kind, hot, cold, odd
+        self._odd_rows = [_ODD.unpack_from(view, odd + 12 * index) for index in range(odd_count)]
+        texts = msgspec.json.decode(view[text : text + text_length], type=_Texts)
+        self.first_level_salt = texts.first_level
+        self._bucket_ids = BucketIds(texts.id_prefix, texts.id_secret)
+
+    def bucket(self, index: int) -> SaltBucket:
+        """The bucket of a row; IndexError beyond the table."""
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        hot = self._hot + index * HOT[self._kind]
+        cold = self._cold + index * COLD[self._kind]
+        flags = self.buffer[hot + HOT[self._kind] - (4 if self._kind == SALTS_ONLY else 1)]
+        if flags & ODD_FLAG:
+            return self._odd_bucket(index)
+        if self._kind == SALTS_ONLY:
+            times = hot + 32
+            current = (bytes(self.buffer[hot : hot + 32]), b"", 0)
+            previous = (bytes(self.buffer[cold : cold + 32]), b"", 0)
+            number = cold + 32
+        else:
+            times = hot + 59
+            current = self._keyed_slot(hot)
+            previous = self._keyed_slot(cold)
+            number = cold + 60
+        salt, key = _unpack_slot(flags & 3, *current)
+        previous_salt, previous_key = _unpack_slot(flags >> PREVIOUS_SHIFT & 3, *previous)
+        return SaltBucket(
+            id=int.from_bytes(self.buffer[number : number + 4], "little"),
+            last_updated=EpochMillis(int.from_bytes(self.buffer[times : times + 6], "little")),
+            current_salt=salt,
+            refresh_from=EpochMillis(int.from_bytes(self.buffer[times + 6 : times + 12], "little")),
+            previous_salt=previous_salt,
+            current_key=key,
+            previous_key=previous_key,
+        )
+
+    def bucket_id(self, index: int) -> str:
+        """The public id of a row's bucket."""
+        return self._bucket_ids.encode(self.bucket(index).id)
+
+    def last_updated_range(self) -> tuple[int, int]:
+        """Least and greatest last update of all rows, epoch milliseconds; (0, 0) of an empty table."""
+        times = [self._last_updated(index) for index in range(self.size)]
+        return (min(times), max(times)) if times else (0, 0)
+
+    def modified_since(self, since: int) -> Iterator[int]:
+        """The rows updated at `since` (epoch milliseconds) or later, in table order."""
+        return (index for index in range(self.size) if self._last_updated(index) >= since)
+
+    def _last_updated(self, index: int) -> int:
+        width = HOT[self._kind]
+        hot = self._hot + index * width
+        if self.buffer[hot + width - (4 if self._kind == SALTS_ONLY else 1)] & ODD_FLAG:
+            return self._odd_bucket(index).last_updated
+        times = hot + (32 if self._kind == SALTS_ONLY else 59)
+        return int.from_bytes(self.buffer[times : times + 6], "little")
+
+    def _keyed_slot(self, at: int) -> tuple[bytes, bytes, int]:
+        data = bytes(self.buffer[at : at + 59])
+        return data[24:56], data[:24], int.from_bytes(data[56:59], "little")
+
+    def _odd_bucket(self, index: int) -> SaltBucket:
+        place = bisect_left(self._odd_rows, index, key=lambda row: row[0])
+        row, offset, length = self._odd_rows[place]
+        if row != index:
+            raise StoreFormatError(
+                "the packed salt table lacks a row", record=str(index), next_step="load the salts again"
+            )
+        return parse_salt_line(bytes(self.buffer[offset : offset + length]).decode(), index)
+
+
+def _pack_row(bucket: SaltBucket, kind: int) -> tuple[bytes, bytes] | None:
+    """Hot and cold part; None when a value cannot be kept exactly."""
+    current = _pack_slot(bucket.current_salt, bucket.current_key)
+    previous = _pack_slot(bucket.previous_salt, bucket.previous_key)
+    times = (bucket.last_updated, bucket.refresh_from)
+    if current is None or previous is None or not all(0 <= time < _TIME_LIMIT for time in times):
+        return None
+    if not 0 <= bucket.id < 1 << 31:
+        return None
+    flags = bytes((current.kind | previous.kind << PREVIOUS_SHIFT,))
+    clock = b"".join(time.to_bytes(6, "little") for time in times)
+    number = bucket.id.to_bytes(4, "little")
+    if kind == SALTS_ONLY:
+        return current.salt + clock + flags + bytes(3), previous.salt + number
+    return (
+        current.key + current.salt + current.key_id.to_bytes(3, "little") + clock + flags,
+        previous.key + previous.salt + previous.key_id.to_bytes(3, "little") + bytes(1) + number,
+    )
+
+
+def _odd_row(kind: int) -> tuple[bytes, bytes]:
+    hot = bytearray(HOT[kind])
+    hot[-4 if kind == SALTS_ONLY else -1] = ODD_FLAG
+    return bytes(hot), bytes(COLD[kind])
+
+
+def _pack_slot(salt: str | None, key: KeyMaterial | None) -> _Slot | None:
+    if salt is not None:
+        data = _exact(salt, 32)
+        return None if data is None or key is not None else _Slot(SALT, data)
+    if key is None:
+        return _Slot(NOTHING)
+    key_bytes, key_salt = _exact(key.key, 24), _exact(key.salt or "", 32)
+    if key_bytes is None or key_salt is None or not 0 <= key.id < _KEY_ID_LIMIT:
+        return None
+    return _Slot(KEY, key_salt, key_bytes, key.id)
+
+
+def _unpack_slot(kind: int, salt: bytes, key: bytes, key_id: int) -> tuple[str | None, KeyMaterial | None]:
+    if kind == SALT:
+        return encode_base64(salt), None
+    if kind == KEY:
+        return None, KeyMaterial(key_id, encode_base64(key), encode_base64(salt))
+    return None, None
+
+
+def _exact(text: str, length: int) -> bytes | None:
+    """The bytes of a text that encoding gives back unchanged, else None."""
+    try:
+        data = decode_base64(text)
+    except ValueError:
+        return None
+    return data if len(data) == length and encode_base64(data) == text else None
+
+
+def _assemble(
+    rows: int, kind: int, hot: bytes, cold: bytes, odd: list[tuple[int, bytes]], metadata: SaltMetadata
+) -> bytes:
+    texts = msgspec.json.encode(_Texts(metadata.first_level, metadata.id_prefix, metadata.id_secret))
+    cold_at = HEADER_LENGTH + len(hot)
+    odd_at = cold_at + len(cold)
+    offset = odd_at + _ODD.size * len(odd)
+    index = bytearray()
+    for row, line in odd:
+        index += _ODD.pack(row, offset, len(line))
+        offset += len(line)
+    header = _HEADER.pack(MAGIC, rows, kind, HEADER_LENGTH, cold_at, odd_at, len(odd), offset, len(texts))
+    return b"".join((header.ljust(HEADER_LENGTH, b"\0"), hot, cold, bytes(index), *(line for _, line in odd), texts))
