@@ -1,4 +1,4 @@
-"""Where a logout goes to last: the opt-out service, or the local journal (operator chapter, 8.5; opt-out chapter, 5)."""
+"""Where a logout is made to last: the opt-out service or the local journal (operator, 8.5; opt-out chapter, 5)."""
 
 import asyncio
 from typing import Final, final
@@ -22,6 +22,7 @@ class NoOptOutSink:
     """Neither a service nor a journal is configured: every logout fails, as documented."""
 
     async def record(self, optout: OptOutRequest) -> None:
+        del optout
         raise DependencyError(
             "no opt-out service is configured", next_step="set optout_api_uri, or storage_mock for a local journal"
         )

@@ -1,0 +1,121 @@
+"""From settings to stores and opt-outs: where the files come from, and which stores this operator needs."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from uid2.bulk.tables import OptOutIndex, OptOutView
+from uid2.operator.settings import OperatorSettings
+from uid2.protocol.errors import ConfigurationError, StoreFormatError
+from uid2.protocol.ids import Environment, EpochMillis
+from uid2.protocol.runtime_config import RuntimeConfig, parse_runtime_config
+from uid2.protocol.secret import Secret
+from uid2.stores.kinds import KINDS
+from uid2.stores.loading import StoreLoader
+from uid2.stores.optout_files import OptOutFiles
+from uid2.stores.sources.base import BlobSource
+from uid2.stores.sources.local import LocalSource
+from uid2.stores.sources.mock import MockSource
+from uid2.stores.sources.object_store import open_object_source
+
+INDEX_FILE: Final = "optout.index"
+JOURNAL_FILE: Final = "optout-journal.dat"
+ALWAYS: Final = ("clients", "keysets", "keyset_keys", "salts")
+
+
+def needed_stores(settings: OperatorSettings) -> tuple[str, ...]:
+    """The stores an operator with these settings loads (operator chapter, 13.2)."""
+    optional = {
+        "sites": settings.client_side_token_generate,
+        "client_side_keypairs": settings.client_side_token_generate,
+        "services": settings.validate_service_links,
+        "service_links": settings.validate_service_links,
+        "cloud_encryption_keys": settings.encrypted_files,
+        "runtime_config": settings.enable_remote_config,
+    }
+    wanted = {*ALWAYS, *(name for name, needed in optional.items() if needed)}
+    return tuple(name for name in KINDS if name in wanted)
+
+
+def store_source(settings: OperatorSettings) -> BlobSource:
+    """Where the store files are; ConfigurationError when nothing says so."""
+    if settings.storage_mock:
+        if settings.storage_mock_root is None:
+            raise ConfigurationError(
+                "storage_mock needs a folder with stores", next_step="set storage_mock_root to that folder"
+            )
+        return MockSource(settings.storage_mock_root)
+    if settings.core_attest_url is not None:
+        raise ConfigurationError(
+            "core_attest_url asks for attested operation, which this release does not offer",
+            next_step="remove core_attest_url and set core_s3_bucket, or set storage_mock",
+        )
+    if settings.core_s3_bucket is not None:
+        return open_object_source(settings.core_s3_bucket, _bucket_options(settings))
+    raise ConfigurationError(
+        "no place for the store files is configured",
+        next_step="set core_s3_bucket, or storage_mock_root and storage_mock",
+    )
+
+
+def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[[], EpochMillis]) -> list[StoreLoader]:
+    """One loader per needed store."""
+    return [
+        StoreLoader(KINDS[name], source, settings.metadata_paths[name], now, encrypted=settings.encrypted_files)
+        for name in needed_stores(settings)
+    ]
+
+
+def local_runtime_config(settings: OperatorSettings) -> RuntimeConfig | None:
+    """The runtime values of the configuration itself; None when they come from a store."""
+    if settings.enable_remote_config:
+        return None
+    try:
+        return parse_runtime_config(settings.runtime_members)
+    except StoreFormatError as error:
+        raise ConfigurationError(error.message, next_step="correct it, or set enable_remote_config") from None
+
+
+def optout_files(
+    settings: OperatorSettings, environment: Environment, on_warning: Callable[[str], None]
+) -> OptOutFiles | None:
+    """The opt-out files of this operator; None when it has no folder for them."""
+    if settings.optout_data_dir is None:
+        return None
+    source, folder = _optout_source(settings)
+    return OptOutFiles(settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning)
+
+
+def read_index(path: Path) -> OptOutIndex:
+    """A packed index from its file."""
+    return OptOutIndex(path.read_bytes())
+
+
+def with_entries(view: OptOutView, entries: Iterable[Any]) -> OptOutView:
+    """The view with log entries on top."""
+    return view.with_entries([(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in entries])
+
+
+def _optout_source(settings: OperatorSettings) -> tuple[BlobSource | None, str]:
+    folder = settings.optout_s3_folder
+    if settings.optout_s3_bucket is not None:
+        return open_object_source(settings.optout_s3_bucket, _bucket_options(settings)), folder
+    if folder.startswith("/"):
+        # An absolute folder is taken as it is.
+        return (LocalSource(Path(folder)), "") if Path(folder).is_dir() else (None, folder)
+    if settings.storage_mock_root is not None and (settings.storage_mock_root / folder).is_dir():
+        return LocalSource(settings.storage_mock_root), folder
+    return None, folder
+
+
+def _bucket_options(settings: OperatorSettings) -> dict[str, Any]:
+    def clear(secret: Secret | None) -> str | None:
+        return None if secret is None else secret.reveal().decode()
+
+    options = {
+        "region": settings.aws_region,
+        "access_key_id": settings.aws_access_key_id,
+        "secret_access_key": clear(settings.aws_secret_access_key),
+        "endpoint": settings.aws_s3_endpoint or None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
