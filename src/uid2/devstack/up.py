@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,7 @@ POLL_SECONDS: Final = 0.1
 STOP_SECONDS: Final = 15.0
 LOG_TAIL_LINES: Final = 20
 PR_SET_PDEATHSIG: Final = 1
+SERVE: Final = (sys.executable, "-m", "uid2.cli.main", "operator", "serve", "--config")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,18 @@ class OperatorProcess:
         return "\n".join(lines[-LOG_TAIL_LINES:])
 
 
-def run_stack(directory: Path, *, salts: int | None, operators: int, scope: str, as_json: bool) -> int:
+def run_stack(
+    directory: Path,
+    *,
+    salts: int | None,
+    operators: int,
+    scope: str,
+    as_json: bool,
+    serve: Sequence[str] = SERVE,
+) -> int:
     """Start everything, print the banner, stay until a signal or the end of a child; returns the exit code.
+
+    `serve` starts one operator; the path of its configuration follows.
 
     ConfigurationError when a port is taken or the state does not fit, DependencyError when an operator does not get
     ready; both name the next step.
@@ -63,7 +74,7 @@ def run_stack(directory: Path, *, salts: int | None, operators: int, scope: str,
     stop = threading.Event()
     state = open_state(directory, salts=salts, scope=scope, now=EpochMillis(time.time_ns() // 1_000_000))
     with _stopping_signals(stop), contextlib.ExitStack() as stack:
-        children = [_start(stack, state, n, shift) for n, shift in enumerate(offsets)]
+        children = [_start(stack, state, n, shift, serve) for n, shift in enumerate(offsets)]
         for child in children:
             status = _await_ready(child, children, stop)
             if status is not None:
@@ -107,7 +118,7 @@ def require_free_ports(shift: int) -> None:
                 ) from None
 
 
-def _start(stack: contextlib.ExitStack, state: State, number: int, shift: int) -> OperatorProcess:
+def _start(stack: contextlib.ExitStack, state: State, number: int, shift: int, serve: Sequence[str]) -> OperatorProcess:
     folder = state.directory / f"operator-{state.credentials.identity_scope}-{number}"
     folder.mkdir(mode=0o700, exist_ok=True)
     config = folder / "config.json"
@@ -115,7 +126,7 @@ def _start(stack: contextlib.ExitStack, state: State, number: int, shift: int) -
     log = folder / "operator.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uid2.cli.main", "operator", "serve", "--config", str(config)],
+            [*serve, str(config)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
