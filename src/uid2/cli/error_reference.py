@@ -19,11 +19,11 @@ EXITS: Final = (
 
 def error_page() -> str:
     """The Markdown of docs/errors.md."""
-    from uid2.cli.main import exit_code
+    from uid2.service.exits import exit_code_of
 
     tree = (errors.__doc__ or "").split("\n\n")[1].rstrip()
     rows = "".join(
-        f"| `{kind.__name__}` | `{kind.code}` | {exit_code(kind.__new__(kind))} | {_first_line(kind)} |\n"
+        f"| `{kind.__name__}` | `{kind.code}` | {int(exit_code_of(kind.__new__(kind)))} | {_first_line(kind)} |\n"
         for kind in sorted(_kinds(), key=lambda kind: kind.__name__)
     )
     exits = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXITS)

@@ -1,14 +1,11 @@
 """The command `uid2`. Every noun has its file; heavy imports wait until their command runs."""
 
 import sys
-from typing import Final
 
 import typer
 
 from uid2.cli import inspect, map, operator, token, up  # noqa: A004 - the command is called map
-from uid2.protocol.errors import ConfigurationError, DependencyError, Uid2Error
-
-EXIT_CODES: Final[tuple[tuple[type[Uid2Error], int], ...]] = ((ConfigurationError, 2), (DependencyError, 4))
+from uid2.protocol.errors import Uid2Error
 
 app = typer.Typer(
     name="uid2",
@@ -29,15 +26,12 @@ def main() -> None:
     try:
         app()
     except Uid2Error as error:
+        from uid2.service.exits import exit_code_of
+
         print(f"error: {error.diagnosis()}", file=sys.stderr)
-        sys.exit(exit_code(error))
+        sys.exit(exit_code_of(error))
     except BrokenPipeError:
         sys.exit(1)
-
-
-def exit_code(error: Uid2Error) -> int:
-    """2 for configuration or arguments, 4 for a dependency that cannot be reached, else 1."""
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 if __name__ == "__main__":

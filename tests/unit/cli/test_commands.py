@@ -11,8 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from uid2.cli.layout import distance, moment
-from uid2.cli.main import app, exit_code
-from uid2.client.refusal import OperatorRefusalError, OperatorUnreachableError
+from uid2.cli.main import app
 from uid2.devstack.state import keyset_keys_file, open_state
 from uid2.protocol.crypto.aead import GcmKey
 from uid2.protocol.encoding import encode_base64
@@ -213,12 +212,6 @@ def test_the_command_line_starts_without_heavy_imports() -> None:
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert json.loads(result.stdout.replace("'", '"')) == []
-
-
-def test_exit_codes() -> None:
-    assert exit_code(ConfigurationError("x")) == 2
-    assert exit_code(OperatorUnreachableError("http://x", "ConnectError")) == 4
-    assert exit_code(OperatorRefusalError(400, "client_error", "x")) == 1
 
 
 @pytest.mark.parametrize(
