@@ -1,10 +1,9 @@
 """From settings to stores and opt-outs: where the files come from, and which stores this operator needs."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from uid2.bulk.tables import OptOutIndex, OptOutView
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis
@@ -84,16 +83,6 @@ def optout_files(
         return None
     source, folder = _optout_source(settings)
     return OptOutFiles(settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning)
-
-
-def read_index(path: Path) -> OptOutIndex:
-    """A packed index from its file."""
-    return OptOutIndex(path.read_bytes())
-
-
-def with_entries(view: OptOutView, entries: Iterable[Any]) -> OptOutView:
-    """The view with log entries on top."""
-    return view.with_entries([(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in entries])
 
 
 def _optout_source(settings: OperatorSettings) -> tuple[BlobSource | None, str]:

@@ -1,0 +1,21 @@
+"""When an operator stops by itself (operator chapter, 13.4): salts expired or stores stale for too long."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from uid2.operator.context import SaltExpiry
+from uid2.protocol.ids import EpochMillis
+
+HOUR_MS: Final = 3_600_000
+CHECK_SECONDS: Final = 60
+
+
+def reason_to_stop(
+    now: EpochMillis, expiry: SaltExpiry, salts_expired_hours: int, stale_stores: Sequence[str], stale_hours: int
+) -> str | None:
+    """The cause for the last log line, None while there is no reason to stop."""
+    if expiry.since is not None and now - expiry.since > salts_expired_hours * HOUR_MS:
+        return f"requests have used expired salts for more than {salts_expired_hours} hours"
+    if stale_stores:
+        return f"not refreshed for more than {stale_hours} hours: {', '.join(stale_stores)}"
+    return None
