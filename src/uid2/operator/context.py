@@ -2,19 +2,17 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from uid2.bulk.tables import OptOutView
+from uid2.operator.lanes import Lanes
 from uid2.operator.optout_rules import SpecialIdentities, special_identities
 from uid2.operator.settings import OperatorSettings
 from uid2.operator.token_service import TokenSources
 from uid2.protocol.ids import EpochMillis, EpochSeconds, FirstLevelHash, RawUid
 from uid2.service.clock import Clock, Entropy
+from uid2.service.metrics import Metrics
 from uid2.stores.snapshot import OperatorSnapshot, SaltSnapshot
-
-if TYPE_CHECKING:
-    from uid2.bulk.tables import OptOutView
-    from uid2.operator.lanes import Lanes
-    from uid2.operator.metric_names import OperatorMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +61,9 @@ class OperatorContext:
     clock: Clock
     entropy: Entropy
     snapshot: OperatorSnapshot
-    optouts: "OptOutView"
-    metrics: "OperatorMetrics"
-    lanes: "Lanes"
+    optouts: OptOutView
+    metrics: Metrics
+    lanes: Lanes
     optout_sink: OptOutSink
     spread_optout: Spread
     salt_expiry: SaltExpiry = field(default_factory=SaltExpiry)

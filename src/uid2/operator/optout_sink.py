@@ -79,9 +79,9 @@ class OptOutServiceSink:
             )
 
 
-def open_client(proxy: str | None = None) -> httpx.AsyncClient:
+def open_client() -> httpx.AsyncClient:
     """The client for the service; redirects are not followed, the environment's proxies do not count."""
-    return httpx.AsyncClient(timeout=TIMEOUT_SECONDS, proxy=proxy, trust_env=False)
+    return httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
 
 
 def new_instance_id(prefix: str, entropy: Entropy) -> str:

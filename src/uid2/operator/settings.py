@@ -13,6 +13,7 @@ from typing import Any, Final
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import IdentityScope
 from uid2.protocol.secret import Secret
+from uid2.service.config import ConfigKey, Kind
 from uid2.stores.kinds import KINDS
 
 TRUE_TEXTS: Final = {"true": True, "false": False}
@@ -67,7 +68,6 @@ TEXTS: Final[Mapping[str, str | None]] = {
     "optout_s3_bucket": None,
     "optout_s3_folder": "optout/",
     "optout_data_dir": None,
-    "http_proxy": None,
     # ours
     "storage_mock_root": None,
     "static_dir": None,
@@ -162,7 +162,6 @@ class OperatorSettings:
     optout_data_dir: Path | None = None
     optout_old_count_threshold_seconds: int = 3600
     cloud_refresh_interval: int = 60
-    http_proxy: str | None = None
     logging_limit_max_invalid_paths_per_interval: int = 50
     logging_limit_max_version_buckets_per_site: int = 50
     service_instances: int = 1
@@ -188,6 +187,17 @@ class OperatorSettings:
     def lane_threads(self) -> int:
         """Threads for bulk work: as configured, else one per core."""
         return self.bulk_threads or max(1, os.cpu_count() or 1)
+
+
+def config_keys() -> tuple[ConfigKey, ...]:
+    """The keys with an effect, for `load_configuration`; `ACCEPTED` are the silent ones."""
+    return (
+        *(ConfigKey(name, Kind.BOOLEAN, default) for name, default in BOOLEANS.items()),
+        *(ConfigKey(name, Kind.INTEGER, default) for name, default in NUMBERS.items()),
+        *(ConfigKey(name, Kind.TEXT, default) for name, default in TEXTS.items()),
+        *(ConfigKey(name, Kind.TEXT, None, secret=True) for name in SECRETS),
+        *(ConfigKey(name, Kind.TEXT if name == "identity_environment" else Kind.INTEGER) for name in RUNTIME),
+    )
 
 
 def settings_of(members: Mapping[str, Any]) -> OperatorSettings:
