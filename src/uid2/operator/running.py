@@ -1,0 +1,182 @@
+"""An operator with its data: first loads, refresh loops, and the watch over its own right to go on.
+
+load ─▶ context for the handlers ─▶ refresh stores, opt-outs ─▶ (12 hours without good data) ─▶ stop
+"""
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Final, final
+
+from uid2.bulk.tables import OptOutView
+from uid2.operator.assembly import (
+    INDEX_FILE,
+    JOURNAL_FILE,
+    local_runtime_config,
+    optout_files,
+    store_loaders,
+    store_source,
+)
+from uid2.operator.context import OperatorContext, OptOutSink
+from uid2.operator.lanes import Lanes
+from uid2.operator.optout_data import OptOutData
+from uid2.operator.optout_sink import JournalSink, NoOptOutSink, OptOutServiceSink, new_instance_id, open_client
+from uid2.operator.settings import OperatorSettings
+from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, reason_to_stop
+from uid2.protocol.errors import ConfigurationError, NoActiveKeyError, StoreFormatError, Uid2Error
+from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
+from uid2.service.clock import Clock, Entropy
+from uid2.service.metrics import Metrics
+from uid2.stores.loading import LoadedStore
+from uid2.stores.optout_journal import OptOutJournal
+from uid2.stores.refresher import StoreRefresher, StoreStatus
+from uid2.stores.snapshot import OperatorSnapshot
+
+_log: Final = logging.getLogger(__name__)
+
+
+class StoppedByRule(Uid2Error):  # noqa: N818 - an outcome rather than a failure of the program
+    """The operator ends itself: its data have been bad for too long (exit 1)."""
+
+    code = "self_shutdown"
+
+
+@final
+class RunningOperator:
+    """`load` blocks and is called once, in a thread or before the loop; `run` keeps everything current."""
+
+    def __init__(self, settings: OperatorSettings, clock: Clock, entropy: Entropy, metrics: Metrics) -> None:
+        self.settings = settings
+        self._clock = clock
+        self._entropy = entropy
+        self._metrics = metrics
+        self.stores = StoreRefresher(
+            store_loaders(settings, store_source(settings), clock.now_ms),
+            now=clock.now_ms,
+            monotonic=clock.monotonic,
+            periods_ms=settings.refresh_ms,
+            runtime_config=local_runtime_config(settings),
+            on_success=self._refreshed,
+            on_failure=self._failed,
+        )
+        self._context: OperatorContext | None = None
+        self._optouts: OptOutData | None = None
+        self._journal: OptOutJournal | None = None
+
+    @property
+    def context(self) -> OperatorContext:
+        assert self._context is not None, "load comes first"
+        return self._context
+
+    @property
+    def ready(self) -> bool:
+        return self._context is not None
+
+    def load(self) -> None:
+        """The first load of everything.
+
+        ConfigurationError: a broken file, or mock stores that cannot serve. StoreUnavailableError: a file is missing.
+        """
+        try:
+            snapshot = self.stores.load_all()
+            now = self._clock.now_ms()
+            if self.settings.storage_mock:
+                _check_mock_stores(snapshot, now)
+            environment = snapshot.runtime_config.identity_environment
+            sink = self._open_sink(environment, EpochSeconds(now // 1000))
+            self._optouts = self._open_optouts(environment)
+            self._optouts.load()
+        except StoreFormatError as error:
+            raise ConfigurationError(error.message, next_step=error.next_step or "repair the file") from None
+        settings = self.settings
+        self._context = OperatorContext(
+            settings=settings,
+            clock=self._clock,
+            entropy=self._entropy,
+            snapshot=snapshot,
+            optouts=self._optouts.view,
+            metrics=self._metrics,
+            lanes=Lanes(settings.lane_threads, settings.bulk_queue_bytes, settings.bulk_queue_seconds),
+            optout_sink=sink,
+            spread_optout=self._optouts.take,
+        )
+
+    async def run(self) -> None:
+        """Refresh until cancelled; StoppedByRule when the operator may not go on."""
+        assert self._optouts is not None, "load comes first"
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self.stores.run())
+                tasks.create_task(self._optouts.run(self.settings.cloud_refresh_interval))
+                tasks.create_task(self._watch())
+        except* StoppedByRule as group:
+            raise group.exceptions[0] from None
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+        if self._context is not None:
+            self._context.lanes.close()
+
+    async def _watch(self) -> None:
+        settings = self.settings
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            reason = reason_to_stop(
+                self._clock.now_ms(),
+                self.context.salt_expiry,
+                settings.salts_expired_shutdown_hours,
+                self.stores.stale(settings.store_refresh_stale_shutdown_hours * HOUR_MS),
+                settings.store_refresh_stale_shutdown_hours,
+            )
+            if reason is not None:
+                raise StoppedByRule(reason, next_step="check the stores, then start the operator again")
+
+    def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
+        if store is not None and self._context is not None:
+            self._context.snapshot = self.stores.snapshot
+            _log.info("store %s now has version %d", status.store, status.version)
+
+    def _failed(self, status: StoreStatus, error: Uid2Error) -> None:
+        if self._context is not None:
+            _log.error("store %s could not be refreshed, the old data stay: %s", status.store, error.message)
+
+    def _open_sink(self, environment: Environment, now: EpochSeconds) -> OptOutSink:
+        settings = self.settings
+        if settings.optout_api_uri is not None:
+            instance = new_instance_id(settings.uid_instance_id_prefix, self._entropy)
+            return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, instance, open_client())
+        if not settings.storage_mock or settings.optout_data_dir is None:
+            return NoOptOutSink()
+        self._journal = OptOutJournal(settings.optout_data_dir / JOURNAL_FILE, environment, now)
+        return JournalSink(self._journal)
+
+    def _open_optouts(self, environment: Environment) -> OptOutData:
+        folder = self.settings.optout_data_dir
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+        return OptOutData(
+            environment,
+            optout_files(self.settings, environment, _log.warning),
+            _index_path(folder),
+            () if self._journal is None else self._journal.entries,
+            self._optouts_changed,
+        )
+
+    def _optouts_changed(self, view: OptOutView) -> None:
+        if self._context is not None:
+            self._context.optouts = view
+
+
+def _index_path(folder: Path | None) -> Path | None:
+    return None if folder is None else folder / INDEX_FILE
+
+
+def _check_mock_stores(snapshot: OperatorSnapshot, now: EpochMillis) -> None:
+    """Mock mode refuses to start without an active master key or with expired salts (operator chapter, 13.3)."""
+    try:
+        snapshot.key_ring.master(EpochSeconds(now // 1000))
+    except NoActiveKeyError as error:
+        raise ConfigurationError(error.message, next_step=error.next_step) from None
+    if snapshot.salts.expired(now):
+        raise ConfigurationError("every salt snapshot has expired", next_step="make new salts")
