@@ -1,0 +1,59 @@
+"""The bulk lane: long work leaves the event loop, so that token calls stay fast (design: two lanes).
+
+Work up to a few kilobytes runs at once. Anything larger waits in order for one of the threads, bounded by bytes and
+by time; what does not fit is refused with BusyError (429).
+"""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from uid2.protocol.errors import BusyError
+
+INLINE_BYTES: Final = 4096
+MOST_WAITING: Final = 512
+
+T = TypeVar("T")
+
+
+class Lanes:
+    """One bounded queue in front of `threads` threads."""
+
+    def __init__(self, threads: int, queue_bytes: int, queue_seconds: float) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
+        self._places = asyncio.Semaphore(threads)
+        self._queue_bytes = queue_bytes
+        self._queue_seconds = queue_seconds
+        self._waiting = 0
+        self._bytes = 0
+        self.refused = 0
+
+    async def run(self, size: int, work: Callable[[], T]) -> T:
+        """The result of `work`, whose input has `size` bytes; BusyError when the queue is full or too slow."""
+        if size <= INLINE_BYTES:
+            return work()
+        if self._waiting >= MOST_WAITING or self._bytes + size > self._queue_bytes:
+            raise self._busy()
+        self._waiting += 1
+        self._bytes += size
+        try:
+            try:
+                await asyncio.wait_for(self._places.acquire(), self._queue_seconds)
+            except TimeoutError:
+                raise self._busy() from None
+            try:
+                return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+            finally:
+                self._places.release()
+        finally:
+            self._waiting -= 1
+            self._bytes -= size
+
+    def close(self) -> None:
+        """Ends the threads once their work is done."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _busy(self) -> BusyError:
+        self.refused += 1
+        return BusyError("too many large requests are waiting; try again shortly")
