@@ -6,6 +6,7 @@ hooks (metrics, usage log).
 """
 
 import logging
+import re
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,8 @@ Handler = Callable[[Request], Awaitable[Response]]
 BeforeHook = Callable[[Request], Response | None]
 AfterHook = Callable[[Request, Response], Response]
 CompletedHook = Callable[[Request, Response], None]
+
+_NOT_IN_HEADERS = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 _log = logging.getLogger(__name__)
 
@@ -230,7 +233,12 @@ async def _read_body(request: Request, receive: Receive, limit: int) -> bytes:
 
 
 async def _send_response(send: Send, response: Response) -> None:
-    fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    # An echoed value (origin, trace id) that no header may hold is left out.
+    fields = [
+        (name.encode("latin-1"), value.encode("latin-1"))
+        for name, value in response.headers
+        if not _NOT_IN_HEADERS.search(value)
+    ]
     if response.content_type is not None:
         fields.append((b"content-type", response.content_type.encode("latin-1")))
     if not any(name.lower() == b"content-length" for name, _ in fields):

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from uid2.service.messages import reason_phrase
@@ -55,6 +55,8 @@ class StrictProtocol(HttpToolsProtocol):
         limits: HttpLimits | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        # Paths and addresses of requests are written nowhere, whatever the loggers are set to.
+        self.access_log = False
         self._limits = limits or HttpLimits()
         self._refusal: int = 400
         self._closed_to_input = False
@@ -75,13 +77,13 @@ class StrictProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._closed_to_input or self.parser is None:
+        if self._takes_no_input():
             return
         if not self._in_body:
             # The parser keeps an unfinished header field to itself, so what it has swallowed is counted here too.
             self._unparsed_head += len(data)
         super().data_received(data)
-        if self._closed_to_input or self.transport.is_closing():
+        if self.transport.is_closing() or self._takes_no_input():
             return
         if not self._in_body and self._unparsed_head > self._limits.request_line + self._limits.header_block:
             self._refusal = 431
@@ -90,10 +92,19 @@ class StrictProtocol(HttpToolsProtocol):
         if self._timer is None and self._idle and self.timeout_keep_alive_task is None:
             self._set_timer(self._limits.head_seconds)
 
+    def _takes_no_input(self) -> bool:
+        return self._closed_to_input
+
     @property
     def _idle(self) -> bool:
         """No request is being read or answered."""
-        return not self._in_body and (self.cycle is None or bool(self.cycle.response_complete))
+        return not self._in_body and not self._answering
+
+    @property
+    def _answering(self) -> bool:
+        """A request has begun whose response is not complete."""
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and not cycle.response_complete
 
     # Parser callbacks
 
@@ -156,17 +167,18 @@ class StrictProtocol(HttpToolsProtocol):
         """Answers with the prepared status and closes; a response that is under way is not disturbed."""
         self._closed_to_input = True
         self._clear_timer()
-        answering = self.cycle is not None and not self.cycle.response_complete
+        answering = self._answering
         if answering and not self._in_body:
-            # A later request of the same connection is at fault: the earlier one is still answered.
-            self.pipeline.clear()
+            # A later request of the same connection is at fault: the earlier ones are still answered.
             self.cycle.keep_alive = False
-            self.transport.pause_reading()
+            self.flow.pause_reading()
             return
+        queued = bool(self.pipeline)
         if answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if not answering or not self.cycle.response_started:
+        # While an earlier request is being answered, an answer here would pass for its answer.
+        if not answering or not (self.cycle.response_started or queued):
             body = reason_phrase(self._refusal).encode("ascii")
             self.transport.write(
                 b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
