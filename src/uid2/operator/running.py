@@ -23,6 +23,7 @@ from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_sink import JournalSink, NoOptOutSink, OptOutServiceSink, new_instance_id, open_client
 from uid2.operator.settings import OperatorSettings
 from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, reason_to_stop
+from uid2.operator.store_metrics import StoreMetrics
 from uid2.protocol.errors import ConfigurationError, NoActiveKeyError, StoreFormatError, Uid2Error
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
 from uid2.service.clock import Clock, Entropy
@@ -50,6 +51,7 @@ class RunningOperator:
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
+        self.store_metrics = StoreMetrics(metrics)
         self.stores = StoreRefresher(
             store_loaders(settings, store_source(settings), clock.now_ms),
             now=clock.now_ms,
@@ -133,11 +135,13 @@ class RunningOperator:
                 raise StoppedByRule(reason, next_step="check the stores, then start the operator again")
 
     def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
+        self.store_metrics.refreshed(status)
         if store is not None and self._context is not None:
             self._context.snapshot = self.stores.snapshot
             _log.info("store %s now has version %d", status.store, status.version)
 
     def _failed(self, status: StoreStatus, error: Uid2Error) -> None:
+        self.store_metrics.failed(status)
         if self._context is not None:
             _log.error("store %s could not be refreshed, the old data stay: %s", status.store, error.message)
 

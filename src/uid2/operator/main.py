@@ -1,0 +1,147 @@
+"""`uid2 operator serve`: configuration ─▶ ops listener ─▶ first loads ─▶ service port ─▶ drain."""
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from uid2.operator.metric_names import OperatorMetrics
+from uid2.operator.routes import operator_application
+from uid2.operator.running import RunningOperator
+from uid2.operator.settings import ACCEPTED, OperatorSettings, config_keys, settings_of
+from uid2.protocol.errors import Uid2Error
+from uid2.service.clock import Clock, Entropy, SystemClock, SystemEntropy
+from uid2.service.config import load_configuration
+from uid2.service.exits import ExitCode, exit_code_of, run_main
+from uid2.service.health import STILL_STARTING, Health
+from uid2.service.logs import set_up_logs
+from uid2.service.ops import OpsApplication
+from uid2.service.server import HttpServer, bind_socket, event_loop_factory
+
+DRAIN_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: Path | str | None, environ: Mapping[str, str] | None = None) -> int:
+    """Runs one operator in the foreground until a signal, a drain or an error; gives the exit code."""
+    set_up_logs()
+    environment = os.environ if environ is None else environ
+    try:
+        file = None if config_path is None else Path(config_path)
+        configuration = load_configuration(config_keys(), file, environment, accepted=ACCEPTED)
+        settings = settings_of(configuration.members)
+        loop_factory = event_loop_factory(settings.http_loop)
+        operator = OperatorProgram(settings, environment.get("IMAGE_VERSION", "unknown"))
+    except Uid2Error as error:
+        code = exit_code_of(error)
+        _log.critical(error.message, extra={"cause": error.code, "next_step": error.next_step, "exit_code": int(code)})
+        return code
+    return run_main(operator.run(), loop_factory=loop_factory, has_started=lambda: operator.started)
+
+
+class OperatorProgram:
+    """One process: two listeners, one operator."""
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        version: str,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self._settings = settings
+        self._version = version
+        self._clock = clock or SystemClock()
+        self._began = self._clock.monotonic()
+        self._metrics = OperatorMetrics(self._clock)
+        self._metrics.gauge("app_status", 1, version=version)
+        self._health = Health()
+        self._operator = RunningOperator(settings, self._clock, entropy or SystemEntropy(), self._metrics)
+        self._stop = asyncio.Event()
+        self.started = False
+
+    async def run(self) -> int:
+        """Everything from the ops listener to the drain."""
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        if settings.worker_processes > 1:
+            _log.warning("worker_processes is %d; this release serves with one process", settings.worker_processes)
+        http = self._health.component("http-server")
+        http.fail(STILL_STARTING)
+        self._health.watch_pod(self._clock, settings.pod_termination_check_interval)
+        ops = HttpServer(
+            self._ops_application(), [bind_socket(settings.http_host, port) for port in settings.ops_ports]
+        )
+        await ops.start()
+        try:
+            await asyncio.to_thread(self._operator.load)
+            application = operator_application(self._operator.context, self._health)
+            service = HttpServer(application, [bind_socket(settings.http_host, settings.service_port)])
+            await service.start()
+            http.recover()
+            self.started = True
+            elapsed = self._clock.monotonic() - self._began
+            self._metrics.observe("uid2_operator_startup_duration_seconds", elapsed)
+            _log.info("the operator serves on port %d after %.1f s", settings.service_port, elapsed)
+            await self._serve_until_stopped(service)
+        finally:
+            self._operator.close()
+            await ops.stop(1.0)
+        _log.info("the operator has stopped")
+        return ExitCode.NORMAL
+
+    async def _serve_until_stopped(self, service: HttpServer) -> None:
+        refreshing = asyncio.create_task(self._operator.run())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((refreshing, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if refreshing.done():
+                refreshing.result()
+        finally:
+            self.draining()
+            await service.stop(DRAIN_SECONDS)
+            for task in (refreshing, stopping):
+                task.cancel()
+            await asyncio.gather(refreshing, stopping, return_exceptions=True)
+
+    def draining(self) -> None:
+        self._health.component("http-server").fail("draining")
+
+    def _ops_application(self) -> OpsApplication:
+        async def render() -> bytes:
+            for name, healthy in self._health.states().items():
+                self._metrics.gauge("uid2_component_health", int(healthy), component=name)
+            if self._operator.ready:
+                self._operator.store_metrics.sample(self._operator.context)
+            return self._metrics.render()
+
+        async def status() -> Mapping[str, Any]:
+            return self.status()
+
+        return OpsApplication(self._health, render, status, lambda: self.started, self._stop.set)
+
+    def status(self) -> dict[str, Any]:
+        """The members of /ops/status."""
+        stores = self._operator.stores.statuses.values()
+        return {
+            "version": self._version,
+            "identity_scope": self._settings.identity_scope.name,
+            "ready": self.started,
+            "attested": False,
+            "missing": [store.store for store in stores if not store.loaded],
+            "stores": {
+                store.store: {
+                    "version": store.version,
+                    "entries": store.entries,
+                    "last_success_ms": store.last_success,
+                    "problem": store.problem,
+                }
+                for store in stores
+            },
+        }
