@@ -57,9 +57,7 @@ class StoreFormatError(Uid2Error):
 
     code = "store_format"
 
-    def __init__(
-        self, message: str, *, file: str = "", record: str = "", field: str = "", next_step: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, file: str = "", record: str = "", field: str = "", next_step: str = "") -> None:
         where = ", ".join(
             f"{name} {value}" for name, value in (("file", file), ("record", record), ("field", field)) if value
         )
