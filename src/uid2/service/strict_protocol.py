@@ -177,8 +177,9 @@ class StrictProtocol(HttpToolsProtocol):
         if answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        # While an earlier request is being answered, an answer here would pass for its answer.
-        if not answering or not (self.cycle.response_started or queued):
+        # One request, one answer: none beside one that has begun, and none that would pass for an earlier request's.
+        begun = self._in_body and (not answering or self.cycle.response_started)
+        if not begun and not queued:
             body = reason_phrase(self._refusal).encode("ascii")
             self.transport.write(
                 b"HTTP/1.1 %d %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
