@@ -42,7 +42,8 @@ def test_the_printed_command_makes_a_token(tmp_path: Path) -> None:
         result = uid2(*words[1:])
     finally:
         process.send_signal(signal.SIGINT)
-        status = process.wait(60)
+        process.communicate(timeout=60)
+        status = process.returncode
 
     assert result.returncode == 0, result.stderr
     assert re.search(r"advertising token +A4", result.stdout)

@@ -68,7 +68,7 @@ def test_a_wrong_secret_is_told_apart_from_a_wrong_key(stack: Stack) -> None:
 
 
 def test_consent_is_asked_of_euid_only(uid2_stack: Stack, euid_stack: Stack) -> None:
-    insufficient = "CPehXK9PehXK9ABAMBFRACBoADAAAAEJAAIYgAKwAQAKgArABAAqAAA"
+    insufficient = "CPehXK9PehXK9ABAMBFRACBoADAAAEJAAIYgAKwAQAKgArABAAqAAA"
     given = TokenGenerateInput.from_email("reader@example.com").with_transparency_and_consent_string(insufficient)
 
     answer = Uid2PublisherClient(uid2_stack.url, uid2_stack.key, uid2_stack.secret).generate_token(given)
