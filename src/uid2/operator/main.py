@@ -118,7 +118,7 @@ class OperatorProgram:
             for name, healthy in self._health.states().items():
                 self._metrics.gauge("uid2_component_health", int(healthy), component=name)
             if self._operator.ready:
-                self._operator.store_metrics.sample(self._operator.context)
+                await asyncio.to_thread(self._operator.store_metrics.sample, self._operator.context)
             return self._metrics.render()
 
         async def status() -> Mapping[str, Any]:
