@@ -121,7 +121,8 @@ class Supervisor:
         """Returns when every worker that serves has confirmed, or is dead; those that do not confirm are killed."""
         serving = []
         for worker in list(self._workers.values()):
-            if worker.serving:
+            # One whose channel has ended may still answer requests for a moment: it is ended here and now.
+            if worker.serving or worker.channel.closed.is_set():
                 serving.append(worker)
             else:
                 worker.backlog.append((name, payload))
