@@ -6,9 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads
 STAMP := $(VENV)/.stamp
-NATIVE_SOURCES := $(shell find rust -name '*.rs' -o -name 'Cargo.*' -not -path '*/target/*' 2>/dev/null)
 
-.PHONY: help env dev-env native run test test-fast lint types imports unit bench soak docs clean
+.PHONY: help env dev-env run test test-fast lint types imports unit fast clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -28,16 +27,7 @@ $(STAMP)-dev: $(STAMP)-run requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(STAMP)-native: $(STAMP)-run $(NATIVE_SOURCES)
-	@if test -f rust/native/Cargo.toml && command -v cargo >/dev/null 2>&1 && cargo --version >/dev/null 2>&1; then \
-	  echo "building the native bulk module"; \
-	  VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --release --locked --manifest-path rust/native/Cargo.toml --uv; \
-	else \
-	  echo "the native bulk module is not built (it needs cargo on PATH): the pure-Python reference serves instead"; \
-	fi
-	@touch $@
-
-env: $(STAMP)-run $(STAMP)-native ## create .venv with the command uid2, build the native module where cargo is found
+env: $(STAMP)-run ## create .venv with the command uid2 in it
 
 dev-env: env $(STAMP)-dev
 
@@ -45,7 +35,7 @@ run: env ## start the whole stack on loopback
 	@exec $(BIN)/uid2 up
 
 lint: dev-env ## formatting and lint rules
-	@$(BIN)/ruff format --check src tests bench && $(BIN)/ruff check src tests bench && $(BIN)/deptry src
+	@$(BIN)/ruff format --check src tests && $(BIN)/ruff check src tests && $(BIN)/deptry src
 
 types: dev-env ## strict types
 	@$(BIN)/mypy
@@ -65,8 +55,5 @@ test-fast: dev-env ## at most two minutes
 fast: dev-env
 	@$(BIN)/pytest -n 2 -m "not slow" tests
 
-bench: dev-env ## side-by-side measurements into bench/results/latest.json (QUICK=1: three minutes)
-	@$(BIN)/python -m bench $(if $(QUICK),--quick)
-
 clean:
-	@rm -rf $(VENV) rust/native/target
+	@rm -rf $(VENV)

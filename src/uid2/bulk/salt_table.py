@@ -15,7 +15,7 @@ value is kept as text among the odd rows. All integers are little-endian.
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,7 +25,7 @@ from uid2.protocol.bucket_ids import BucketIds
 from uid2.protocol.encoding import decode_base64, encode_base64
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import EpochMillis
-from uid2.protocol.salts import KeyMaterial, SaltBucket, SaltMetadata, format_salt_line, parse_salt_line
+from uid2.protocol.salts import KeyMaterial, SaltBucket, SaltMetadata, parse_salt_line
 
 MAGIC: Final = b"uid2slt1"
 _HEADER: Final = struct.Struct("<8sIIQQQIQI")
@@ -41,6 +41,8 @@ SALT: Final = 1
 KEY: Final = 2
 PREVIOUS_SHIFT: Final = 2
 ODD_FLAG: Final = 0x80
+
+KEY_ID_COLUMNS: Final = slice(5, 9, 3)
 
 _TIME_LIMIT: Final = 1 << 48
 _KEY_ID_LIMIT: Final = 1 << 24
@@ -60,29 +62,19 @@ class _Slot:
     key_id: int = 0
 
 
-def pack_salts(lines: Iterable[bytes], metadata: SaltMetadata) -> bytes:
+def pack_salts(lines: Sequence[bytes], metadata: SaltMetadata) -> bytes:
     """The packed table of a salt file's lines; StoreFormatError names the line that is wrong."""
-    buckets = []
-    for number, line in enumerate(lines):
-        try:
-            text = line.decode()
-        except UnicodeDecodeError:
-            raise StoreFormatError(
-                f"Trouble parsing Salt Entry, line number: {number}",
-                record=str(number),
-                next_step="the line is not UTF-8",
-            ) from None
-        buckets.append(parse_salt_line(text, number))
-    kind = WITH_KEYS if any(bucket.current_key or bucket.previous_key for bucket in buckets) else SALTS_ONLY
+    kind = WITH_KEYS if any(map(_may_hold_keys, lines)) else SALTS_ONLY
     hot, cold, odd = bytearray(), bytearray(), []
-    for row, bucket in enumerate(buckets):
-        packed = _pack_row(bucket, kind)
+    # Row by row: a million records at once would cost ten times the table.
+    for row, line in enumerate(lines):
+        packed = _pack_row(_parse_row(line, row), kind)
         if packed is None:
-            odd.append((row, format_salt_line(bucket).encode()))
+            odd.append((row, line))
             packed = _odd_row(kind)
         hot += packed[0]
         cold += packed[1]
-    return _assemble(len(buckets), kind, bytes(hot), bytes(cold), odd, metadata)
+    return _assemble(len(lines), kind, bytes(hot), bytes(cold), odd, metadata)
 
 
 class SaltTable:
@@ -174,6 +166,21 @@ class SaltTable:
                 "the packed salt table lacks a row", record=str(index), next_step="load the salts again"
             )
         return parse_salt_line(bytes(self.buffer[offset : offset + length]).decode(), index)
+
+
+def _may_hold_keys(line: bytes) -> bool:
+    columns = line.split(b",")
+    return any(column.strip() for column in columns[KEY_ID_COLUMNS])
+
+
+def _parse_row(line: bytes, number: int) -> SaltBucket:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise StoreFormatError(
+            f"Trouble parsing Salt Entry, line number: {number}", record=str(number), next_step="the line is not UTF-8"
+        ) from None
+    return parse_salt_line(text, number)
 
 
 def _pack_row(bucket: SaltBucket, kind: int) -> tuple[bytes, bytes] | None:
