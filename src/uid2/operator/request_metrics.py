@@ -9,6 +9,7 @@ from uid2.service.messages import Request, Response
 
 VERSION_HEADER: Final = "X-UID2-Client-Version"
 APP_HEADER: Final = "X-UID2-AppVersion"
+TOO_MANY_REQUESTS: Final = 429
 COUNTED_BY_VERSION: Final = ("/v2/token/refresh", "/v2/identity/map")
 
 
@@ -25,8 +26,6 @@ class RequestMetrics:
         self._served = frozenset(served_versions)
 
     def __call__(self, request: Request, response: Response) -> None:
-        if request.method == "OPTIONS":
-            return
         metrics = self._context.metrics
         client = request.attributes.get("client")
         contact = "unknown" if client is None else client.contact or "unknown"
@@ -42,6 +41,8 @@ class RequestMetrics:
             method=request.method,
             path=path,
         )
+        if response.status == TOO_MANY_REQUESTS:
+            metrics.count("uid2_operator_bulk_refused_total")
         version = client_version(request)
         if version is not None:
             if version in self._served:

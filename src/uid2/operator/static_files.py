@@ -16,7 +16,8 @@ INDEX_PAGE: Final = "index.html"
 # Small files only: a script or a page. Anything larger does not belong in the enclave's memory.
 LARGEST: Final = 16 << 20
 
-_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
+# More digits than any file size has are no range at all.
+_RANGE: Final = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
 
 
 class StaticFiles:
@@ -57,12 +58,14 @@ class StaticFiles:
 
     def _find(self, request_path: str) -> Path | None:
         name = unquote(request_path.removeprefix(PREFIX))
-        if "\0" in name:
-            return None
-        path = (self._folder / name).resolve()
-        if path.is_dir():
-            path = path / INDEX_PAGE
-        if not path.is_relative_to(self._folder) or not path.is_file() or path.stat().st_size > LARGEST:
+        try:
+            path = (self._folder / name.lstrip("/")).resolve()
+            if path.is_dir():
+                path = (path / INDEX_PAGE).resolve()
+            if not path.is_relative_to(self._folder) or not path.is_file() or path.stat().st_size > LARGEST:
+                return None
+        except (OSError, ValueError, RuntimeError):
+            # Names that no file system takes: too long, with a zero byte, links in a circle.
             return None
         return path
 
@@ -73,7 +76,7 @@ def _not_modified(request: Request, modified: datetime) -> bool:
         return False
     try:
         moment = parsedate_to_datetime(since)
-    except ValueError:
+    except (ValueError, OverflowError):
         return False
     return modified <= (moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
