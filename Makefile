@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads --system-certs
 STAMP := $(VENV)/.stamp
 
-.PHONY: help env dev-env run test test-fast lint types imports unit fast clean
+.PHONY: help env dev-env run test test-fast lint types imports unit fast bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -35,7 +35,7 @@ run: env ## start the whole stack on loopback
 	@exec $(BIN)/uid2 up
 
 lint: dev-env ## formatting and lint rules
-	@$(BIN)/ruff format --check src tests && $(BIN)/ruff check src tests && $(BIN)/deptry src
+	@$(BIN)/ruff format --check src tests bench && $(BIN)/ruff check src tests bench && $(BIN)/deptry src
 
 types: dev-env ## strict types
 	@$(BIN)/mypy
@@ -54,6 +54,9 @@ test-fast: dev-env ## at most two minutes
 
 fast: dev-env
 	@$(BIN)/pytest -n 2 -m "not slow" tests
+
+bench: dev-env ## measurements into bench/results/latest.json (QUICK=1: smaller tables)
+	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean:
 	@rm -rf $(VENV)
