@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from uid2.operator.api_description import description_route
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.routes import operator_application
 from uid2.operator.running import RunningOperator
@@ -124,7 +125,8 @@ class OperatorProgram:
         async def status() -> Mapping[str, Any]:
             return self.status()
 
-        return OpsApplication(self._health, render, status, lambda: self.started, self._stop.set)
+        routes = (description_route(),)
+        return OpsApplication(self._health, render, status, lambda: self.started, self._stop.set, routes)
 
     def status(self) -> dict[str, Any]:
         """The members of /ops/status."""
