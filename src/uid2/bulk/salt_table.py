@@ -17,7 +17,7 @@ import struct
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -34,6 +34,9 @@ SALTS_ONLY: Final = 0
 WITH_KEYS: Final = 1
 HOT: Final = (48, 72)
 COLD: Final = (36, 64)
+_HOT: Final = (struct.Struct("<32s6s6sB"), struct.Struct("<24s32s3s6s6sB"))
+_COLD: Final = (struct.Struct("<32sI"), struct.Struct("<24s32s3sxI"))
+SALT_LENGTH: Final = 32
 _ODD: Final = struct.Struct("<III")
 
 NOTHING: Final = 0
@@ -106,31 +109,21 @@ class SaltTable:
         """The bucket of a row; IndexError beyond the table."""
         if not 0 <= index < self.size:
             raise IndexError(index)
-        hot = self._hot + index * HOT[self._kind]
-        cold = self._cold + index * COLD[self._kind]
-        flags = self.buffer[hot + HOT[self._kind] - (4 if self._kind == SALTS_ONLY else 1)]
+        hot = _HOT[self._kind].unpack_from(self.buffer, self._hot + index * HOT[self._kind])
+        cold = _COLD[self._kind].unpack_from(self.buffer, self._cold + index * COLD[self._kind])
+        updated, refresh, flags = hot[-3:]
         if flags & ODD_FLAG:
             return self._odd_bucket(index)
-        if self._kind == SALTS_ONLY:
-            times = hot + 32
-            current = (bytes(self.buffer[hot : hot + 32]), b"", 0)
-            previous = (bytes(self.buffer[cold : cold + 32]), b"", 0)
-            number = cold + 32
-        else:
-            times = hot + 59
-            current = self._keyed_slot(hot)
-            previous = self._keyed_slot(cold)
-            number = cold + 60
-        salt, key = _unpack_slot(flags & 3, *current)
-        previous_salt, previous_key = _unpack_slot(flags >> PREVIOUS_SHIFT & 3, *previous)
+        salt, key = _unpack_slot(flags & 3, hot)
+        previous_salt, previous_key = _unpack_slot(flags >> PREVIOUS_SHIFT & 3, cold)
         return SaltBucket(
-            id=int.from_bytes(self.buffer[number : number + 4], "little"),
-            last_updated=EpochMillis(int.from_bytes(self.buffer[times : times + 6], "little")),
-            current_salt=salt,
-            refresh_from=EpochMillis(int.from_bytes(self.buffer[times + 6 : times + 12], "little")),
-            previous_salt=previous_salt,
-            current_key=key,
-            previous_key=previous_key,
+            cold[-1],
+            EpochMillis(int.from_bytes(updated, "little")),
+            salt,
+            EpochMillis(int.from_bytes(refresh, "little")),
+            previous_salt,
+            key,
+            previous_key,
         )
 
     def bucket_id(self, index: int) -> str:
@@ -153,10 +146,6 @@ class SaltTable:
             return self._odd_bucket(index).last_updated
         times = hot + (32 if self._kind == SALTS_ONLY else 59)
         return int.from_bytes(self.buffer[times : times + 6], "little")
-
-    def _keyed_slot(self, at: int) -> tuple[bytes, bytes, int]:
-        data = bytes(self.buffer[at : at + 59])
-        return data[24:56], data[:24], int.from_bytes(data[56:59], "little")
 
     def _odd_bucket(self, index: int) -> SaltBucket:
         place = bisect_left(self._odd_rows, index, key=lambda row: row[0])
@@ -221,11 +210,13 @@ def _pack_slot(salt: str | None, key: KeyMaterial | None) -> _Slot | None:
     return _Slot(KEY, key_salt, key_bytes, key.id)
 
 
-def _unpack_slot(kind: int, salt: bytes, key: bytes, key_id: int) -> tuple[str | None, KeyMaterial | None]:
+def _unpack_slot(kind: int, parts: tuple[Any, ...]) -> tuple[str | None, KeyMaterial | None]:
+    """`parts` begins with the salt, in tables with keys with key, salt and key id."""
     if kind == SALT:
-        return encode_base64(salt), None
+        return encode_base64(parts[0] if len(parts[0]) == SALT_LENGTH else parts[1]), None
     if kind == KEY:
-        return None, KeyMaterial(key_id, encode_base64(key), encode_base64(salt))
+        key, salt, key_id = parts[:3]
+        return None, KeyMaterial(int.from_bytes(key_id, "little"), encode_base64(key), encode_base64(salt))
     return None, None
 
 
