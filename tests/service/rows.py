@@ -1,6 +1,6 @@
 """The rows of the operator chapter's outcome and error tables, by section.
 
-Left out because nothing outside can bring them about: 8.2 rows 10 and 12, 8.4 row 8, 9.4 row 14's rest, 10.2 row 5.
+Left out because no request and no store file brings them about: 8.2 rows 10 and 12, 8.4 row 8, 10.2 row 5.
 """
 
 from typing import NamedTuple

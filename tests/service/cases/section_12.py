@@ -298,5 +298,6 @@ CASES = [
     *delivery("refresh", 98, reader=False, sharer=False),
     Case("12.4", "null", "the whole list of a SHARER", call(SHARING), prepare=rearranged(SHARER), check=sees(*SHARED)),
     Case("12.4", "defaults", "sharing", call(SHARING), 500, text=INTERNAL, prepare=two_defaults),
+    Case("12.4", "defaults", "latest", call(LATEST), 500, text=INTERNAL, prepare=two_defaults),
     Case("12.4", "defaults", "bidstream", call(BIDSTREAM), 500, text=INTERNAL, prepare=two_defaults),
 ]

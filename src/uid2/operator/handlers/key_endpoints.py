@@ -45,8 +45,12 @@ async def bidstream_keys(call: EnvelopedCall) -> Outcome:
 
 
 def _readable(call: EnvelopedCall) -> list[KeysetKey]:
-    """The caller's keys; InternalTokenError (500) when there is no active master key, without which none is of use."""
+    """The caller's keys.
+
+    Broken stores answer 500: no active master key (InternalTokenError), two default keysets of the caller's site.
+    """
     ring = call.snapshot.key_ring
+    ring.default_keyset(call.client.site_id)
     if ring.active(MASTER_KEYSET, EpochSeconds(call.now // 1000)) is None:
         raise InternalTokenError("there is no active master key", next_step="rotate the master keys")
     return list(ring.readable_by(call.client.site_id, call.client.roles))
