@@ -109,6 +109,20 @@ CASES = [
         settings=STATIC,
         check=whole_file,
     ),
+    Case(
+        "1.4", "conditional", "no number at all", bare("GET", PATH, range="bytes=-"), settings=STATIC, check=whole_file
+    ),
+    Case(
+        "1.4", "conditional", "no last bytes", bare("GET", PATH, range="bytes=-0"), 416, settings=STATIC, check=beyond
+    ),
+    Case(
+        "1.4",
+        "conditional",
+        "first after last",
+        bare("GET", PATH, range="bytes=5-4"),
+        settings=STATIC,
+        check=whole_file,
+    ),
     Case("1.4", "outside", "encoded dots", bare("GET", "/static/..%2fcase.py"), 404, text=NOT_FOUND, settings=STATIC),
     Case("1.4", "outside", "an absolute path", bare("GET", "/static/%2fetc%2fpasswd"), 404, settings=STATIC),
 ]

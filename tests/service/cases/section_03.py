@@ -97,6 +97,7 @@ CASES = [
     refused(GENERATE, "no header", None),
     refused(GENERATE, "empty header", ""),
     refused(GENERATE, "other scheme", f"Basic {FULL_KEY}"),
+    refused(GENERATE, "a scheme of the same length", f"Custom {FULL_KEY}"),
     refused(GENERATE, "no key after the scheme", "Bearer "),
     refused(GENERATE, "two spaces", f"Bearer  {FULL_KEY}", "unknown"),
     refused(GENERATE, "site number beyond 32 bits", "Bearer UID2-C-L-99999999999-aaaaaa." + "b" * 38, "unknown"),

@@ -84,6 +84,10 @@ def parameterised(stage: Stage) -> Asked:
     return send(stage, envelope(stage), "application/octet-stream; charset=utf-8")
 
 
+def utf16(stage: Stage) -> Asked:
+    return send(stage, encode_base64(envelope(stage)).encode("utf-16"), "text/plain; charset=UTF-16")
+
+
 def unpadded(stage: Stage) -> Asked:
     return send(stage, encode_base64(envelope(stage, payload=EMPTY + b" ")).rstrip("=").encode())
 
@@ -99,6 +103,15 @@ def flip(place: int) -> Any:
     return lambda data: data[:place] + bytes((data[place] ^ 1,)) + data[place + 1 :]
 
 
+def inner_token_works(stage: Stage, answer: Answer) -> None:
+    for _ in range(2):
+        body = answer.document["body"]
+        assert "refresh_response_key" not in body
+        assert len(body["refresh_token"]) == 168
+        answer = stage.send(Asked("POST", "/v2/token/refresh", {}, body["refresh_token"].encode()))
+
+
+GENERATE, PERSON = "/v2/token/generate", compact({"email": "a@b.c"})
 OPEN = {"enable_v2_encryption": False}
 JSON_OBJECT = json.dumps({"email": ["a@b.c"], "more": "text that makes it longer than an envelope"}).encode()
 
@@ -109,6 +122,14 @@ CASES = [
     Case("4.3", "edges", "119.000 s ahead", aged(-119_000), json=NOTHING_MAPPED),
     Case("4.4", "text", "answered as text", call(PATH, EMPTY), json=NOTHING_MAPPED, check=answered_in("text/plain")),
     Case("4.4", "text", "padding may be left out", unpadded, json=NOTHING_MAPPED),
+    Case("4.4", "text", "a charset is honoured", utf16, json=NOTHING_MAPPED),
+    Case(
+        "4.4",
+        "text",
+        "an unknown charset",
+        call(PATH, EMPTY, content_type="text/plain; charset=none"),
+        json=NOTHING_MAPPED,
+    ),
     Case("4.4", "text", "a parameter makes it text", parameterised, 400, NOT_BASE64),
     Case(
         "4.4",
@@ -156,5 +177,14 @@ CASES = [
     Case("4.5", "11", "bytes that are no text", call("/v2/optout/status", b'{"a":"\xff"}'), 400, NO_JSON),
     Case("4.5", "11", "500 levels", call("/v2/identity/map", b'{"a":' * 500 + b"1" + b"}" * 500), 400, NO_JSON),
     Case("4.6", "off", "plain in, plain out", bare("POST", PATH, EMPTY, FULL_KEY), json=NOTHING_MAPPED, settings=OPEN),
+    Case(
+        "4.6",
+        "off",
+        "generate gives the inner refresh token",
+        bare("POST", GENERATE, PERSON, FULL_KEY),
+        settings=OPEN,
+        check=inner_token_works,
+    ),
+    Case("4.6", "off", "logout is refused", bare("POST", "/v2/token/logout", PERSON, FULL_KEY), 400, settings=OPEN),
     Case("4.6", "off", "keys still count", bare("POST", PATH, EMPTY), 401, {"status": "unauthorized"}, settings=OPEN),
 ]

@@ -59,6 +59,14 @@ CASES = [
         Case(
             "7",
             row,
+            "generate, whatever the data say",
+            call("/v2/token/generate", {"email": email}),
+            prepare=everyone_opted_out,
+            check=refreshes_to(on_refresh),
+        ),
+        Case(
+            "7",
+            row,
             "map, whatever the data say",
             call("/v3/identity/map", {"email": [email], "phone": [phone]}),
             prepare=everyone_opted_out,

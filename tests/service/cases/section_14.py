@@ -40,6 +40,11 @@ def good_link(stage: Stage) -> None:
     stage.exchange(service_links={link.key: replace(link, roles=frozenset({Role.MAPPER}))})
 
 
+def link_without_service(stage: Stage) -> None:
+    good_link(stage)
+    stage.exchange(services={})
+
+
 def gone(stage: Stage) -> None:
     stage.opt_out("gone@example.com", bytes(range(32)))
 
@@ -155,6 +160,15 @@ CASES = [
             counts(SERVICE_UNMAPPED, 1, reason="optout", **LABELS),
             counts(INPUTS, 1),
         ),
+    ),
+    Case(
+        "14.4",
+        "links",
+        "not without the service's record",
+        call(V2, LINKED, SERVICE_KEY),
+        settings={"validate_service_links": True},
+        prepare=link_without_service,
+        check=all_of(counts(SERVICE_INPUTS, 0), counts(INPUTS, 1)),
     ),
     Case(
         "14.4",
