@@ -214,6 +214,7 @@ _TABLES = {
         "links": "the same for service links",
         "optout": "opt-out status",
         "raw": "raw ids by version",
+        "busy": "bulk requests beyond the queue: 429",
     },
 }
 

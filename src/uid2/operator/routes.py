@@ -5,6 +5,7 @@ from typing import Final
 
 from uid2.operator.context import OperatorContext
 from uid2.operator.enveloped import Endpoint, enveloped
+from uid2.operator.error_log import log_refusal
 from uid2.operator.handlers.client_generate import generate_on_client_side
 from uid2.operator.handlers.identity_buckets import list_buckets
 from uid2.operator.handlers.identity_map import map_identities_v2, map_identities_v3
@@ -92,5 +93,5 @@ def operator_application(context: OperatorContext, health: Health, extra: Iterab
         Router(routes),
         before=(rules.before,),
         after=(rules.after,),
-        completed=(RequestMetrics(context, versions), UsageLog(context, known)),
+        completed=(RequestMetrics(context, versions), UsageLog(context, known), log_refusal),
     )

@@ -36,6 +36,9 @@ class UsageLog:
         self._versions: dict[int, dict[str, int]] = {}
         self._flushed = context.clock.monotonic()
         self._limit_reported = False
+        # Nothing is queued here, so nothing is skipped or dropped; the series are there for the dashboards.
+        for name in ("uid2_api_usage_log_cycle_skipped_total", "uid2_api_usage_queue_full_total"):
+            context.metrics.count(name, 0)
 
     def __call__(self, request: Request, _: Response) -> None:
         if request.method == "OPTIONS":

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from case import Case, bare, call
+from case import Case, bare, call, error
 from stage import FULL_KEY, MAPPER_KEY, SERVICE_KEY, Answer, Stage
 
+from uid2.operator.lanes import Lanes
 from uid2.protocol.ids import Role
 
 V2, V3, STATUS = "/v2/identity/map", "/v3/identity/map", "/v2/optout/status"
@@ -43,6 +44,15 @@ def good_link(stage: Stage) -> None:
 def link_without_service(stage: Stage) -> None:
     good_link(stage)
     stage.exchange(services={})
+
+
+def no_room(stage: Stage) -> None:
+    stage.close()
+    stage.context.lanes = Lanes(1, queue_bytes=0, queue_seconds=1)
+
+
+def retry_after(_: Stage, answer: Answer) -> None:
+    assert int(answer.headers["retry-after"]) > 0
 
 
 def gone(stage: Stage) -> None:
@@ -180,6 +190,16 @@ CASES = [
             counts("uid2_operator_optout_status_input_size", 1, **SPECIAL),
             counts("uid2_operator_optout_status_optout_size", 1, **SPECIAL),
         ),
+    ),
+    Case(
+        "14.4",
+        "busy",
+        "refused, counted, to be tried again",
+        call(V2, {"email": PEOPLE * 200}),
+        429,
+        error("too many large requests are waiting; try again shortly", "too_many_requests"),
+        prepare=no_room,
+        check=all_of(counts("uid2_operator_bulk_refused_total", 1), retry_after),
     ),
     Case(
         "14.4",

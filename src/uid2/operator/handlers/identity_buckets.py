@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 from uid2.bulk.tables import SaltTable
@@ -56,9 +57,12 @@ def format_local_time(millis: int) -> str:
 
 
 def _buckets(table: SaltTable, since: int) -> bytes:
+    # Salts are rotated by the day, so that many buckets share one time.
+    time_text = lru_cache(maxsize=1024)(format_local_time)
+
     def elements() -> Iterator[str]:
         for index in table.modified_since(since):
-            updated = format_local_time(table.bucket(index).last_updated)
+            updated = time_text(table.bucket(index).last_updated)
             yield f'{{"bucket_id":"{table.bucket_id(index)}","last_updated":"{updated}"}}'
 
     return f"[{','.join(elements())}]".encode()

@@ -1,0 +1,97 @@
+"""The bulk lane: order, bounds, and what runs at once."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from uid2.operator.lanes import INLINE_BYTES, MOST_WAITING, Lanes
+from uid2.protocol.errors import BusyError
+
+LARGE = INLINE_BYTES + 1
+
+
+def run(scenario: Callable[[Lanes], object], lanes: Lanes) -> object:
+    try:
+        return asyncio.run(scenario(lanes))  # type: ignore[arg-type]
+    finally:
+        lanes.close()
+
+
+def test_small_work_runs_on_the_loop_and_large_work_in_a_thread() -> None:
+    async def scenario(lanes: Lanes) -> tuple[str, str]:
+        def name() -> str:
+            return threading.current_thread().name
+
+        return await lanes.run(INLINE_BYTES, name), await lanes.run(LARGE, name)
+
+    inline, threaded = run(scenario, Lanes(1, 1 << 20, 10))  # type: ignore[misc]
+    assert inline == threading.current_thread().name
+    assert threaded.startswith("bulk")
+
+
+def test_errors_of_the_work_reach_the_caller() -> None:
+    async def scenario(lanes: Lanes) -> None:
+        def fail() -> None:
+            raise ValueError("wrong")
+
+        for size in (1, LARGE):
+            with pytest.raises(ValueError, match="wrong"):
+                await lanes.run(size, fail)
+
+    run(scenario, Lanes(1, 1 << 20, 10))
+
+
+def test_work_is_done_in_order_and_beyond_the_bytes_it_is_refused() -> None:
+    gate = threading.Event()
+    done: list[int] = []
+
+    async def scenario(lanes: Lanes) -> None:
+        def work(number: int) -> Callable[[], None]:
+            def do() -> None:
+                gate.wait(10)
+                done.append(number)
+
+            return do
+
+        tasks = [asyncio.create_task(lanes.run(LARGE, work(number))) for number in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await lanes.run(LARGE, work(9))
+        assert lanes.refused == 1
+        gate.set()
+        await asyncio.gather(*tasks)
+        await lanes.run(LARGE, work(4))
+
+    run(scenario, Lanes(1, 4 * LARGE, 10))
+    assert done == [0, 1, 2, 3, 4]
+
+
+def test_too_many_waiting_are_refused() -> None:
+    gate = threading.Event()
+
+    async def scenario(lanes: Lanes) -> None:
+        tasks = [asyncio.create_task(lanes.run(LARGE, gate.wait)) for _ in range(MOST_WAITING)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await lanes.run(LARGE, gate.wait)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    run(scenario, Lanes(1, 1 << 30, 10))
+
+
+def test_who_waits_too_long_is_refused_and_leaves_room() -> None:
+    gate = threading.Event()
+
+    async def scenario(lanes: Lanes) -> None:
+        first = asyncio.create_task(lanes.run(LARGE, gate.wait))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await lanes.run(LARGE, gate.wait)
+        gate.set()
+        assert await first is True
+        assert await lanes.run(LARGE, lambda: "room") == "room"
+
+    run(scenario, Lanes(1, 1 << 20, 0.01))
