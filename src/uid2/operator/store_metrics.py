@@ -17,7 +17,6 @@ class StoreMetrics:
         self._metrics = metrics
         self._spent: dict[str, int] = {}
         self._cache = (0, 0)
-        self._refused = 0
         self._salts: tuple[SaltTable, tuple[int, int]] | None = None
 
     def refreshed(self, status: StoreStatus) -> None:
@@ -45,8 +44,6 @@ class StoreMetrics:
         optouts = context.optouts
         self._metrics.gauge("uid2_optout_entries_indexed", optouts.index.size + len(optouts.overlay.by_hash))
         self._metrics.gauge("uid2_optout_ad_id_count", optouts.index.size + len(optouts.overlay.by_id))
-        self._metrics.count("uid2_operator_bulk_refused_total", context.lanes.refused - self._refused)
-        self._refused = context.lanes.refused
         for keyset in snapshot.key_ring.keysets:
             key = snapshot.key_ring.active(keyset.keyset_id, EpochSeconds(now // 1000))
             if key is not None and keyset.enabled and keyset.default:
