@@ -10,7 +10,9 @@ version 4 are the encrypted ones; the metadata byte is that of the log entry (op
 byte take part in the comparison. All integers are little-endian.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Final
 
@@ -41,8 +43,9 @@ def build_optout_index(files: Sequence[Path], out_path: Path, environment: Envir
                     raise error.in_file(file.name) from None
                 rows.extend(_rows_of(chunk))
     rows.sort()
-    out_path.write_bytes(_assemble(_distinct(rows), environment))
-    return (out_path.stat().st_size - HEADER_LENGTH) // (ROW + 4)
+    distinct = [row for row, _ in groupby(rows)]
+    out_path.write_bytes(_assemble(distinct, environment))
+    return len(distinct)
 
 
 def empty_index(environment: Environment) -> "OptOutIndex":
@@ -74,49 +77,34 @@ class OptOutIndex:
         if flh == ONES_HASH:
             return 0
         wanted = bytes(flh[:16])
-        row = self._first_row(wanted)
+        first = bisect_left(range(self.size), wanted, key=lambda number: self._row(number)[:16])
         latest = 0
-        while row < self.size and self._row(row)[:16] == wanted:
-            latest = max(latest, int.from_bytes(self._row(row)[32:39], "little"))
-            row += 1
+        for number in range(first, self.size):
+            row = self._row(number)
+            if row[:16] != wanted:
+                break
+            latest = max(latest, int.from_bytes(row[32:39], "little"))
         return latest
 
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         """Epoch seconds of the earliest opt-out recorded with a raw UID (canonical base64), None when there is none."""
-        found = canonical_raw_uid(raw_uid)
-        if found is None:
+        data = canonical_raw_uid(raw_uid)
+        metadata = None if data is None else metadata_of_id(data, self.environment)
+        if data is None or metadata is None:
             return None
+        wanted = bytes((metadata,)) + id_key(data)
+        first = bisect_left(range(self.size), wanted, key=lambda place: self._id_of(place)[0])
         earliest: int | None = None
-        for metadata in metadata_of_id(found, self.environment):
-            wanted = bytes((metadata,)) + id_key(found)
-            low, high = 0, self.size
-            while low < high:
-                middle = (low + high) // 2
-                if self._id_of(middle)[0] < wanted:
-                    low = middle + 1
-                else:
-                    high = middle
-            while low < self.size:
-                key, seconds = self._id_of(low)
-                if key != wanted:
-                    break
-                earliest = seconds if earliest is None else min(earliest, seconds)
-                low += 1
+        for place in range(first, self.size):
+            key, seconds = self._id_of(place)
+            if key != wanted:
+                break
+            earliest = seconds if earliest is None else min(earliest, seconds)
         return earliest
 
     def _row(self, number: int) -> bytes:
         at = HEADER_LENGTH + number * ROW
         return bytes(self.buffer[at : at + ROW])
-
-    def _first_row(self, prefix: bytes) -> int:
-        low, high = 0, self.size
-        while low < high:
-            middle = (low + high) // 2
-            if self._row(middle)[:16] < prefix:
-                low = middle + 1
-            else:
-                high = middle
-        return low
 
     def _id_of(self, place: int) -> tuple[bytes, int]:
         at = self._by_id + place * 4
@@ -128,7 +116,7 @@ class OptOutIndex:
 
 
 class OptOutOverlay:
-    """Opt-outs that came after the index was built; immutable, `with_entry` gives the next one."""
+    """Opt-outs that came after the index was built; immutable, `with_entries` gives the next one."""
 
     __slots__ = ("by_hash", "by_id")
 
@@ -193,12 +181,12 @@ def id_key(raw_uid: bytes) -> bytes:
     return raw_uid[:16] if len(raw_uid) == 32 else raw_uid[16:32]
 
 
-def metadata_of_id(raw_uid: bytes, environment: Environment) -> list[int]:
-    """The metadata bytes under which the log keeps a raw UID; none when it cannot come from this deployment's log."""
+def metadata_of_id(raw_uid: bytes, environment: Environment) -> int | None:
+    """The metadata byte under which the log keeps a raw UID; None when it cannot come from this deployment's log."""
     if len(raw_uid) == 32:
-        return [0]
+        return 0
     metadata = raw_uid[0] | 0x40
-    return [metadata] if advertising_id_prefix(metadata, environment) == raw_uid[:1] else []
+    return metadata if advertising_id_prefix(metadata, environment) == raw_uid[:1] else None
 
 
 def _rows_of(chunk: bytes) -> Iterable[bytes]:
@@ -208,15 +196,6 @@ def _rows_of(chunk: bytes) -> Iterable[bytes]:
             continue
         key = entry[32:48] if entry[71] >> 6 == 0 else entry[47:63]
         yield entry[:16] + key + entry[64:72]
-
-
-def _distinct(rows: list[bytes]) -> list[bytes]:
-    """Rows that differ in more than their place; the order stays."""
-    kept: list[bytes] = []
-    for row in rows:
-        if not kept or row != kept[-1]:
-            kept.append(row)
-    return kept
 
 
 def _assemble(rows: list[bytes], environment: Environment) -> bytes:
