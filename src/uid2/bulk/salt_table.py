@@ -109,8 +109,7 @@ class SaltTable:
         """The bucket of a row; IndexError beyond the table."""
         if not 0 <= index < self.size:
             raise IndexError(index)
-        hot = _HOT[self._kind].unpack_from(self.buffer, self._hot + index * HOT[self._kind])
-        cold = _COLD[self._kind].unpack_from(self.buffer, self._cold + index * COLD[self._kind])
+        hot, cold = self._hot_row(index), self._cold_row(index)
         updated, refresh, flags = hot[-3:]
         if flags & ODD_FLAG:
             return self._odd_bucket(index)
@@ -128,24 +127,28 @@ class SaltTable:
 
     def bucket_id(self, index: int) -> str:
         """The public id of a row's bucket."""
-        return self._bucket_ids.encode(self.bucket(index).id)
+        odd = self._hot_row(index)[-1] & ODD_FLAG
+        return self._bucket_ids.encode(self._odd_bucket(index).id if odd else self._cold_row(index)[-1])
+
+    def last_updated(self, index: int) -> int:
+        """When a row's bucket was updated, epoch milliseconds."""
+        updated, _, flags = self._hot_row(index)[-3:]
+        return self._odd_bucket(index).last_updated if flags & ODD_FLAG else int.from_bytes(updated, "little")
 
     def last_updated_range(self) -> tuple[int, int]:
         """Least and greatest last update of all rows, epoch milliseconds; (0, 0) of an empty table."""
-        times = [self._last_updated(index) for index in range(self.size)]
+        times = [self.last_updated(index) for index in range(self.size)]
         return (min(times), max(times)) if times else (0, 0)
 
     def modified_since(self, since: int) -> Iterator[int]:
         """The rows updated at `since` (epoch milliseconds) or later, in table order."""
-        return (index for index in range(self.size) if self._last_updated(index) >= since)
+        return (index for index in range(self.size) if self.last_updated(index) >= since)
 
-    def _last_updated(self, index: int) -> int:
-        width = HOT[self._kind]
-        hot = self._hot + index * width
-        if self.buffer[hot + width - (4 if self._kind == SALTS_ONLY else 1)] & ODD_FLAG:
-            return self._odd_bucket(index).last_updated
-        times = hot + (32 if self._kind == SALTS_ONLY else 59)
-        return int.from_bytes(self.buffer[times : times + 6], "little")
+    def _hot_row(self, index: int) -> tuple[Any, ...]:
+        return _HOT[self._kind].unpack_from(self.buffer, self._hot + index * HOT[self._kind])
+
+    def _cold_row(self, index: int) -> tuple[Any, ...]:
+        return _COLD[self._kind].unpack_from(self.buffer, self._cold + index * COLD[self._kind])
 
     def _odd_bucket(self, index: int) -> SaltBucket:
         place = bisect_left(self._odd_rows, index, key=lambda row: row[0])
