@@ -62,7 +62,7 @@ def _buckets(table: SaltTable, since: int) -> bytes:
 
     def elements() -> Iterator[str]:
         for index in table.modified_since(since):
-            updated = time_text(table.bucket(index).last_updated)
+            updated = time_text(table.last_updated(index))
             yield f'{{"bucket_id":"{table.bucket_id(index)}","last_updated":"{updated}"}}'
 
     return f"[{','.join(elements())}]".encode()
