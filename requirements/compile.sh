@@ -2,7 +2,7 @@
 # Write the hash-locked requirement files anew from pyproject.toml; no addresses go into them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-uv=(.venv/bin/uv --no-python-downloads pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links
+uv=(.venv/bin/uv --no-python-downloads --system-certs pip compile --quiet --generate-hashes --no-emit-index-url --no-emit-find-links
     --python-version 3.11 --custom-compile-command requirements/compile.sh)
 echo uv | "${uv[@]}" --no-header -o requirements/uv.txt -
 "${uv[@]}" --extra build pyproject.toml -o requirements/run.txt
