@@ -25,7 +25,7 @@ class HashedKeyRecord(Protocol):
     @property
     def key_salt(self) -> str: ...
     @property
-    def site_id(self) -> SiteId: ...
+    def site_id(self) -> SiteId | None: ...
 
 
 R = TypeVar("R", bound=HashedKeyRecord)
@@ -56,7 +56,7 @@ class ApiKeyIndex(Generic[R]):
         self._by_digest: dict[bytes, R] = {}
         # Dictionaries as ordered sets: many records may share a salt.
         salts: dict[bytes, None] = {}
-        of_site: dict[int, dict[bytes, None]] = {}
+        of_site: dict[SiteId | None, dict[bytes, None]] = {}
         for record in records:
             salt = decode_base64(record.key_salt)
             self._by_digest[decode_base64(record.key_hash)] = record

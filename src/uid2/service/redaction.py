@@ -8,11 +8,13 @@ from typing import Final
 
 MASK: Final = "<redacted>"
 
-_CLIENT_KEY = re.compile(r"\b(?:UID2|EUID)-[A-Z]-[A-Z]-[^\s\"',;]+|\b(?:UID2|EUID)-[A-Z]-\d+-[^\s\"',;]+")
+# Not masked: the id of a key (five characters after the site, then the end) and the public measurement of an enclave.
+_KEY_ID = r"\d+-[A-Za-z0-9+/]{5}(?![^\s\"',;)])"
+_CLIENT_KEY = re.compile(rf"\b(?:UID2|EUID)-[A-Z]-[A-Z]-(?!{_KEY_ID})[^\s\"',;]+|\b(?:UID2|EUID)-[A-Z]-\d+-[^\s\"',;]+")
 _BEARER = re.compile(r"(?i)\bbearer\s+[^\s\"',;]+")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"\+\d{8,15}\b")
-_HEX = re.compile(r"\b[0-9A-Fa-f]{32,}\b")
+_HEX = re.compile(r"(?<!mr_enclave=)(?<!mr_signer=)\b[0-9A-Fa-f]{32,}\b")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
 
 

@@ -1,4 +1,4 @@
-"""The stores of an operator: names, configuration keys and how their content is read.
+"""The stores of all three services: names, configuration keys and how their content is read.
 
 `name` is the folder and the configuration prefix, `component` the name in health and metrics (core chapter, 7.3).
 """
@@ -9,8 +9,11 @@ from typing import Any, Final
 
 from uid2.protocol.clients import parse_clients
 from uid2.protocol.cloud_keys import parse_cloud_keys
+from uid2.protocol.enclaves import parse_enclaves
 from uid2.protocol.keypairs import parse_client_side_keypairs
 from uid2.protocol.keysets import parse_keyset_keys, parse_keysets
+from uid2.protocol.operators import parse_operators
+from uid2.protocol.partners import parse_partners
 from uid2.protocol.services import parse_service_links, parse_services
 from uid2.protocol.sites import parse_sites
 
@@ -49,7 +52,11 @@ SERVICES: Final = StoreKind("services", "service", "service_refresh_ms", False, 
 SERVICE_LINKS: Final = StoreKind("service_links", "service_link", "service_link_refresh_ms", False, parse_service_links)
 RUNTIME_CONFIG: Final = StoreKind("runtime_config", "runtime_config", "config_scan_period_ms", False, None)
 
-# In the order of the first load: the keys that decrypt the others come first.
+OPERATORS: Final = StoreKind("operators", "operators", "operators_refresh_ms", False, parse_operators)
+ENCLAVES: Final = StoreKind("enclaves", "enclaves", "enclaves_refresh_ms", False, parse_enclaves)
+PARTNERS: Final = StoreKind("partners", "partners", "partners_refresh_ms", False, parse_partners)
+
+# The operator's, in the order of the first load: the keys that decrypt the others come first.
 KINDS: Final[Mapping[str, StoreKind]] = {
     kind.name: kind
     for kind in (
@@ -64,4 +71,10 @@ KINDS: Final[Mapping[str, StoreKind]] = {
         SALTS,
         RUNTIME_CONFIG,
     )
+}
+
+# Those of every service.
+ALL_KINDS: Final[Mapping[str, StoreKind]] = {
+    **KINDS,
+    **{kind.name: kind for kind in (OPERATORS, ENCLAVES, PARTNERS)},
 }

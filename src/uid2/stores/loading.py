@@ -22,7 +22,7 @@ from uid2.protocol.salts import (
     parse_salt_metadata,
     split_salt_lines,
 )
-from uid2.stores.kinds import CLOUD_KEYS, KINDS, RUNTIME_CONFIG, SALTS, StoreKind
+from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS, RUNTIME_CONFIG, SALTS, StoreKind
 from uid2.stores.snapshot import SaltSnapshot, SaltSnapshots
 from uid2.stores.sources.base import BlobSource
 
@@ -126,7 +126,7 @@ def load_content(content: StoreContent) -> LoadedStore:
     if content.store == RUNTIME_CONFIG.name:
         config: RuntimeConfig = parse_runtime_config_document(content.metadata)[1]
         return LoadedStore(content, config, 1)
-    parse = KINDS[content.store].parse
+    parse = ALL_KINDS[content.store].parse
     assert parse is not None
     records = parse(bytes(content.parts[0]))
     return LoadedStore(content, records, len(records))

@@ -13,7 +13,7 @@ from uid2.protocol.cloud_keys import CloudKey
 from uid2.protocol.errors import StoreUnavailableError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.runtime_config import RuntimeConfig
-from uid2.stores.kinds import CLOUD_KEYS, KINDS
+from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS
 from uid2.stores.loading import LoadedStore, StoreContent, StoreLoader
 from uid2.stores.snapshot import OperatorSnapshot
 
@@ -64,7 +64,7 @@ class StoreRefresher:
         on_success: OnSuccess | None = None,
         on_failure: OnFailure | None = None,
     ) -> None:
-        order = list(KINDS)
+        order = list(ALL_KINDS)
         self._loaders = {
             loader.kind.name: loader for loader in sorted(loaders, key=lambda loader: order.index(loader.kind.name))
         }

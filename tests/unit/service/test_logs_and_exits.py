@@ -59,6 +59,8 @@ def test_what_a_library_says_is_masked_in_text_fields_and_tracebacks(console: bo
         "user.name+tag@mail.example.co",
         "+14155550123",
         "UID2-C-L-124-H8VwqX.l2G4TCuUWYAqdqkeG/UqtFoPEoXirKn4kHWxc=",
+        "UID2-O-L-127-pDqph.",
+        "UID2-O-L-127-pDqphU",
         "UID2-O-L-127-abc.def",
         "EUID-C-I-5-xyz.abc",
         "Bearer abc.def",
@@ -88,6 +90,8 @@ def test_encoded_bytes_are_masked(data: bytes) -> None:
         "loaded /opt/uid2/operator-optout/consumer/delta/optout-delta-000.dat",
         "uid2_operator_identity_map_unmapped_requests_total 1700000000000",
         "/com.uid2.core/test/keyset_keys/metadata.json in 15 ms",
+        "operator Special (UID2-O-L-999-dp9Dt) attested",
+        f"mr_enclave={'4f' * 32} root=TEST",
     ],
 )
 def test_names_paths_and_numbers_stay_readable(text: str) -> None:
