@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads --system-certs
 STAMP := $(VENV)/.stamp
 
-.PHONY: help env dev-env run test test-fast lint types imports unit fast bench clean
+.PHONY: help env native dev-env run test test-fast lint types imports unit fast bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -27,7 +27,14 @@ $(STAMP)-dev: $(STAMP)-run requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-env: $(STAMP)-run ## create .venv with the command uid2 in it
+# Left without a stamp when there is no cargo, so that a later one is found.
+$(STAMP)-native: $(STAMP)-run rust/build.sh $(shell find rust/native -path rust/native/target -prune -o -type f -print)
+	@rust/build.sh $(VENV)
+
+env: $(STAMP)-run $(STAMP)-native ## create .venv with the command uid2 in it
+
+native: $(STAMP)-run ## build the native module again
+	@rust/build.sh $(VENV)
 
 dev-env: env $(STAMP)-dev
 
@@ -35,7 +42,7 @@ run: env ## start the whole stack on loopback
 	@exec $(BIN)/uid2 up
 
 lint: dev-env ## formatting and lint rules
-	@$(BIN)/ruff format --check src tests bench && $(BIN)/ruff check src tests bench && $(BIN)/deptry src
+	@$(BIN)/ruff format --check src tests bench && $(BIN)/ruff check src tests bench && $(BIN)/deptry src && rust/build.sh $(VENV) lint
 
 types: dev-env ## strict types
 	@$(BIN)/mypy

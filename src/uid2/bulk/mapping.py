@@ -3,19 +3,24 @@
 Rules: operator API chapter, sections 6, 7, 10.1 and 10.2.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
+from hashlib import sha256
 from typing import Any, Final
 
 import msgspec
+from pybase64 import b64encode, b64encode_as_string
 
-from uid2.bulk.tables import OptOutView, SaltTable
+from uid2.bulk.optout_view import OptOutView
+from uid2.bulk.salt_table import SaltTable
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.errors import ClientInputError
 from uid2.protocol.identity import (
+    DAY_MS,
+    PREVIOUS_UID_DAYS,
     bucket_index,
-    first_level_hash,
     previous_raw_uid,
     raw_uid,
     raw_uid_version,
@@ -23,13 +28,19 @@ from uid2.protocol.identity import (
 )
 from uid2.protocol.ids import Environment, EpochMillis, FirstLevelHash, IdentityScope, IdentityType, RawUidVersion
 from uid2.protocol.json_text import parse_object, text_of
-from uid2.protocol.normalize import InputKind, identity_hash_from
+from uid2.protocol.normalize import InputKind, hasher_of
 from uid2.protocol.salts import SaltBucket
 
 OPTED_OUT: Final = "optout"
 INVALID: Final = "invalid identifier"
 KINDS: Final = (InputKind.EMAIL, InputKind.EMAIL_HASH, InputKind.PHONE, InputKind.PHONE_HASH)
 PHONES: Final = (InputKind.PHONE, InputKind.PHONE_HASH)
+
+
+# Reason, raw UID, previous raw UID, refresh time in milliseconds, row, version.
+_Outcome = tuple[str | None, str | None, str | None, int, int, RawUidVersion]
+_INVALID: Final[_Outcome] = (INVALID, None, None, 0, -1, RawUidVersion.V2)
+_OPTED_OUT: Final[_Outcome] = (OPTED_OUT, None, None, 0, -1, RawUidVersion.V2)
 
 
 class Shape(Enum):
@@ -106,18 +117,8 @@ def map_rows(
     kind: InputKind, texts: Iterable[str | None], salts: SaltTable, optouts: OptOutView, options: MapOptions
 ) -> Iterator[MappedRow]:
     """The outcome of each identifier, in order."""
-    identity_type = kind.identity_type
-    for text in texts:
-        identity_hash = None if text is None else identity_hash_from(kind, text)
-        if identity_hash is None:
-            yield MappedRow(reason=INVALID)
-            continue
-        flh = first_level_hash(identity_hash, salts.first_level_salt)
-        if _is_opted_out(identity_type, flh, optouts, options):
-            yield MappedRow(reason=OPTED_OUT)
-            continue
-        row = bucket_index(flh, salts.size)
-        yield _mapped(row, salts.bucket(row), flh, identity_type, options)
+    for reason, uid, previous, refresh, row, version in _outcomes(kind, texts, salts, optouts, options, True):
+        yield MappedRow(uid, reason, previous, refresh, row, version)
 
 
 def map_request(body: bytes, shape: Shape, salts: SaltTable, optouts: OptOutView, options: MapOptions) -> MapResult:
@@ -129,65 +130,101 @@ def map_request(body: bytes, shape: Shape, salts: SaltTable, optouts: OptOutView
     counts = {kind: FieldCounts() for kind in KINDS}
     versions = dict.fromkeys(RawUidVersion, 0)
 
-    def outcomes(kind: InputKind, texts: list[str | None]) -> Iterator[MappedRow]:
-        count = counts[kind]
-        count.inputs += len(texts)
-        for outcome in map_rows(kind, texts, salts, optouts, options):
-            if outcome.reason is None:
-                count.mapped += 1
-                versions[outcome.version] += 1
-            elif outcome.reason == OPTED_OUT:
-                count.opted_out += 1
-            else:
-                count.invalid += 1
-            yield outcome
+    def outcomes(kind: InputKind, texts: list[str | None]) -> list[_Outcome]:
+        found = list(_outcomes(kind, texts, salts, optouts, options, shape is Shape.V3))
+        reasons = Counter(outcome[0] for outcome in found)
+        counts[kind] = FieldCounts(len(found), reasons[None], reasons[INVALID], reasons[OPTED_OUT])
+        for version, number in Counter(outcome[5] for outcome in found if outcome[0] is None).items():
+            versions[version] += number
+        return found
 
+    answer: dict[str, Any]
     if shape is Shape.V3:
-        answer: dict[str, Any] = {
-            kind.value: [_v3_element(outcome) for outcome in outcomes(kind, texts)]
+        answer = {
+            kind.value: [
+                {"u": uid, "p": previous, "r": refresh // 1000} if reason is None else {"e": reason}
+                for reason, uid, previous, refresh, _, _ in outcomes(kind, texts)
+            ]
             for kind, texts in _v3_inputs(members).items()
         }
     else:
         kind, texts = _v2_input(members, options.phone_support)
-        mapped: list[dict[str, str]] = []
-        unmapped: list[dict[str, str | None]] = []
-        for text, outcome in zip(texts, outcomes(kind, texts), strict=True):
-            if outcome.raw_uid is None or text is None:
-                unmapped.append({"identifier": text, "reason": outcome.reason})
-            else:
-                bucket_id = salts.bucket_id(outcome.row)
-                mapped.append({"identifier": text, "advertising_id": outcome.raw_uid, "bucket_id": bucket_id})
-        answer = {"mapped": mapped} | ({"unmapped": unmapped} if unmapped else {})
+        rows = list(zip(texts, outcomes(kind, texts), strict=True))
+        answer = {
+            "mapped": [
+                {"identifier": text, "advertising_id": found[1], "bucket_id": salts.bucket_id(found[4])}
+                for text, found in rows
+                if found[0] is None
+            ]
+        }
+        unmapped = [{"identifier": text, "reason": found[0]} for text, found in rows if found[0] is not None]
+        if unmapped:
+            answer["unmapped"] = unmapped
     document = msgspec.json.encode({"body": answer, "status": "success"})
     return MapResult(document, counts, versions)
 
 
-def _is_opted_out(identity_type: IdentityType, flh: FirstLevelHash, optouts: OptOutView, options: MapOptions) -> bool:
-    named = (identity_type, flh)
-    if named in options.never_opted_out:
-        return False
-    return named in options.always_opted_out or optouts.timestamp_of_hash(flh) > 0
+def _outcomes(
+    kind: InputKind,
+    texts: Iterable[str | None],
+    salts: SaltTable,
+    optouts: OptOutView,
+    options: MapOptions,
+    with_previous: bool,
+) -> Iterator[_Outcome]:
+    # One loop without objects of its own per row: the reference serves where the native module is missing.
+    identity_type, size, now = kind.identity_type, salts.size, options.now
+    identity_hash_of, opted_out_at, salted_row = hasher_of(kind), optouts.timestamp_of_hash, salts.salted_row
+    first_level = salts.first_level_salt.encode()
+    prefix = bytes((options.scope << 4 | identity_type << 2,)) if options.identity_v3 else b""
+    salted_version = RawUidVersion.V3 if options.identity_v3 else RawUidVersion.V2
+    always, never = options.always_opted_out, options.never_opted_out
+    tomorrow = (now // DAY_MS + 1) * DAY_MS
+    updated_after = now - PREVIOUS_UID_DAYS * DAY_MS
+    for text in texts:
+        identity_hash = None if text is None else identity_hash_of(text)
+        if identity_hash is None:
+            yield _INVALID
+            continue
+        flh = FirstLevelHash(sha256(b64encode(identity_hash) + first_level).digest())
+        if (opted_out_at(flh) > 0 or (identity_type, flh) in always) and (identity_type, flh) not in never:
+            yield _OPTED_OUT
+            continue
+        row = bucket_index(flh, size)
+        salted = salted_row(row)
+        if salted is None:
+            yield _from_bucket(row, salts.bucket(row), flh, identity_type, options, with_previous)
+            continue
+        salt, updated, refresh = salted
+        flh_text = b64encode(flh)
+        uid = b64encode_as_string(prefix + sha256(flh_text + salt).digest())
+        previous = None
+        if with_previous and updated > updated_after:
+            previous_salt = salts.previous_salt(row)
+            if previous_salt is not None:
+                previous = b64encode_as_string(prefix + sha256(flh_text + previous_salt).digest())
+        yield None, uid, previous, refresh if refresh >= now else tomorrow, row, salted_version
 
 
-def _mapped(
-    row: int, bucket: SaltBucket, flh: FirstLevelHash, identity_type: IdentityType, options: MapOptions
-) -> MappedRow:
+def _from_bucket(
+    row: int,
+    bucket: SaltBucket,
+    flh: FirstLevelHash,
+    identity_type: IdentityType,
+    options: MapOptions,
+    with_previous: bool,
+) -> _Outcome:
     common = (flh, bucket, options.scope, identity_type, options.environment, options.identity_v3)
     uid = raw_uid(*common)
-    previous = previous_raw_uid(*common, options.now)
-    return MappedRow(
-        raw_uid=encode_base64(uid),
-        previous=None if previous is None else encode_base64(previous),
-        refresh_from=refresh_from(bucket, options.now),
-        row=row,
-        version=raw_uid_version(uid),
+    previous = previous_raw_uid(*common, options.now) if with_previous else None
+    return (
+        None,
+        encode_base64(uid),
+        None if previous is None else encode_base64(previous),
+        refresh_from(bucket, options.now),
+        row,
+        raw_uid_version(uid),
     )
-
-
-def _v3_element(outcome: MappedRow) -> dict[str, str | int | None]:
-    if outcome.raw_uid is None:
-        return {"e": outcome.reason}
-    return {"u": outcome.raw_uid, "p": outcome.previous, "r": outcome.refresh_from // 1000}
 
 
 def _v2_input(members: dict[str, Any], phone_support: bool) -> tuple[InputKind, list[str | None]]:

@@ -25,6 +25,7 @@ MAGIC: Final = b"uid2opt1"
 HEADER_LENGTH: Final = 32
 ROW: Final = 40
 _CHUNK: Final = ENTRY_LENGTH * 8192
+LONG_ID: Final = 0x40
 ALWAYS: Final = (1 << 56) - 1
 
 
@@ -35,17 +36,21 @@ def build_optout_index(files: Sequence[Path], out_path: Path, environment: Envir
     """
     rows: list[bytes] = []
     for file in files:
+        try:
+            check_size(file.stat().st_size)
+        except StoreFormatError as error:
+            raise error.in_file(file.name) from None
         with file.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
-                try:
-                    check_size(len(chunk))
-                except StoreFormatError as error:
-                    raise error.in_file(file.name) from None
                 rows.extend(_rows_of(chunk))
-    rows.sort()
-    distinct = [row for row, _ in groupby(rows)]
+    distinct = _distinct(rows)
     out_path.write_bytes(_assemble(distinct, environment))
     return len(distinct)
+
+
+def pack_optout_rows(rows: bytes, environment: Environment) -> bytes:
+    """The index of rows of 40 bytes in any order."""
+    return _assemble(_distinct([rows[at : at + ROW] for at in range(0, len(rows), ROW)]), environment)
 
 
 def empty_index(environment: Environment) -> "OptOutIndex":
@@ -68,7 +73,14 @@ class OptOutIndex:
         except ValueError:
             raise StoreFormatError("the packed opt-out index names no environment") from None
         self.buffer = view
+        # What another engine keeps with the index.
+        self.handle: object | None = None
         self._by_id = HEADER_LENGTH + self.size * ROW
+
+    @classmethod
+    def of_rows(cls, rows: bytes, environment: Environment) -> "OptOutIndex":
+        """The index of rows of 40 bytes in any order."""
+        return cls(pack_optout_rows(rows, environment))
 
     def timestamp_of_hash(self, flh: FirstLevelHash) -> int:
         """Epoch seconds of the latest opt-out of a first-level hash; 0 when there is none."""
@@ -102,6 +114,19 @@ class OptOutIndex:
             earliest = seconds if earliest is None else min(earliest, seconds)
         return earliest
 
+    def timestamps_of_hashes(self, hashes: Sequence[FirstLevelHash]) -> list[int]:
+        """`timestamp_of_hash` of each."""
+        return list(map(self.timestamp_of_hash, hashes))
+
+    def timestamps_of_ids(self, raw_uids: Sequence[str]) -> list[int | None]:
+        """`timestamp_of_id` of each."""
+        return list(map(self.timestamp_of_id, raw_uids))
+
+    @property
+    def rows(self) -> memoryview:
+        """All rows, 40 bytes each."""
+        return self.buffer[HEADER_LENGTH : self._by_id]
+
     def _row(self, number: int) -> bytes:
         at = HEADER_LENGTH + number * ROW
         return bytes(self.buffer[at : at + ROW])
@@ -113,56 +138,6 @@ class OptOutIndex:
             raise StoreFormatError("the packed opt-out index is damaged", next_step="load the opt-outs again")
         data = self._row(row)
         return data[39:40] + data[16:32], int.from_bytes(data[32:39], "little")
-
-
-class OptOutOverlay:
-    """Opt-outs that came after the index was built; immutable, `with_entries` gives the next one."""
-
-    __slots__ = ("by_hash", "by_id")
-
-    def __init__(self, by_hash: dict[bytes, int] | None = None, by_id: dict[bytes, int] | None = None) -> None:
-        self.by_hash = by_hash or {}
-        self.by_id = by_id or {}
-
-    def with_entries(self, entries: Iterable[tuple[bytes, bytes, int]]) -> "OptOutOverlay":
-        """The overlay with (first-level hash, raw UID, epoch seconds) added."""
-        by_hash, by_id = dict(self.by_hash), dict(self.by_id)
-        for flh, raw_uid, seconds in entries:
-            by_hash[flh] = max(seconds, by_hash.get(flh, 0))
-            by_id[raw_uid] = min(seconds, by_id.get(raw_uid, seconds))
-        return OptOutOverlay(by_hash, by_id)
-
-    def __len__(self) -> int:
-        return len(self.by_hash)
-
-
-class OptOutView:
-    """The index with an overlay: what one request sees."""
-
-    __slots__ = ("index", "overlay")
-
-    def __init__(self, index: OptOutIndex, overlay: OptOutOverlay | None = None) -> None:
-        self.index = index
-        self.overlay = overlay or OptOutOverlay()
-
-    def timestamp_of_hash(self, flh: FirstLevelHash) -> int:
-        """Epoch seconds, 0 when there is none."""
-        return self.overlay.by_hash.get(bytes(flh)) or self.index.timestamp_of_hash(flh)
-
-    def timestamp_of_id(self, raw_uid: str) -> int | None:
-        """Epoch seconds of the earliest record, None when there is none."""
-        fresh: int | None = None
-        if self.overlay.by_id:
-            data = canonical_raw_uid(raw_uid)
-            fresh = None if data is None else self.overlay.by_id.get(data)
-        known = self.index.timestamp_of_id(raw_uid)
-        if fresh is None or known is None:
-            return known if fresh is None else fresh
-        return min(fresh, known)
-
-    def with_entries(self, entries: Iterable[tuple[bytes, bytes, int]]) -> "OptOutView":
-        """The view after these opt-outs as well."""
-        return OptOutView(self.index, self.overlay.with_entries(entries))
 
 
 def canonical_raw_uid(text: str) -> bytes | None:
@@ -185,8 +160,19 @@ def metadata_of_id(raw_uid: bytes, environment: Environment) -> int | None:
     """The metadata byte under which the log keeps a raw UID; None when it cannot come from this deployment's log."""
     if len(raw_uid) == 32:
         return 0
-    metadata = raw_uid[0] | 0x40
+    metadata = raw_uid[0] | LONG_ID
     return metadata if advertising_id_prefix(metadata, environment) == raw_uid[:1] else None
+
+
+def row_of(identity_hash: bytes, raw_uid: bytes, seconds: int) -> bytes:
+    """The row of an opt-out whose raw UID this deployment writes (`metadata_of_id`)."""
+    metadata = 0 if len(raw_uid) == 32 else raw_uid[0] | LONG_ID
+    return identity_hash[:16] + id_key(raw_uid) + seconds.to_bytes(7, "little") + bytes((metadata,))
+
+
+def _distinct(rows: list[bytes]) -> list[bytes]:
+    rows.sort()
+    return [row for row, _ in groupby(rows)]
 
 
 def _rows_of(chunk: bytes) -> Iterable[bytes]:

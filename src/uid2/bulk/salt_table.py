@@ -20,12 +20,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
+from pybase64 import b64encode
 
 from uid2.protocol.bucket_ids import BucketIds
 from uid2.protocol.encoding import decode_base64, encode_base64
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import EpochMillis
-from uid2.protocol.salts import KeyMaterial, SaltBucket, SaltMetadata, parse_salt_line
+from uid2.protocol.salts import KeyMaterial, SaltBucket, SaltMetadata, parse_salt_line, split_salt_lines
 
 MAGIC: Final = b"uid2slt1"
 _HEADER: Final = struct.Struct("<8sIIQQQIQI")
@@ -35,6 +36,7 @@ WITH_KEYS: Final = 1
 HOT: Final = (48, 72)
 COLD: Final = (36, 64)
 _HOT: Final = (struct.Struct("<32s6s6sB"), struct.Struct("<24s32s3s6s6sB"))
+_SALTED: Final = struct.Struct("<32sIHIHB")
 _COLD: Final = (struct.Struct("<32sI"), struct.Struct("<24s32s3sxI"))
 SALT_LENGTH: Final = 32
 _ODD: Final = struct.Struct("<III")
@@ -63,6 +65,26 @@ class _Slot:
     salt: bytes = bytes(32)
     key: bytes = bytes(24)
     key_id: int = 0
+
+
+def count_salts(data: bytes) -> int:
+    """The rows of a salt file."""
+    return data.count(b"\n") + (bool(data) and not data.endswith(b"\n"))
+
+
+def salt_texts(metadata: SaltMetadata) -> bytes:
+    """The last part of a table."""
+    return msgspec.json.encode(_Texts(metadata.first_level, metadata.id_prefix, metadata.id_secret))
+
+
+def check_salt_line(data: bytes, row: int) -> None:
+    """StoreFormatError when that row of a salt file is wrong."""
+    _parse_row(split_salt_lines(data)[row], row)
+
+
+def pack_salt_file(data: bytes, metadata: SaltMetadata) -> bytes:
+    """The packed table of a salt file."""
+    return pack_salts(split_salt_lines(data), metadata)
 
 
 def pack_salts(lines: Sequence[bytes], metadata: SaltMetadata) -> bytes:
@@ -103,7 +125,10 @@ class SaltTable:
         self._odd_rows = [_ODD.unpack_from(view, odd + 12 * index) for index in range(odd_count)]
         texts = msgspec.json.decode(view[text : text + text_length], type=_Texts)
         self.first_level_salt = texts.first_level
+        self.id_prefix, self.id_secret = texts.id_prefix, texts.id_secret
         self._bucket_ids = BucketIds(texts.id_prefix, texts.id_secret)
+        # What another engine keeps with the table.
+        self.handle: object | None = None
 
     def bucket(self, index: int) -> SaltBucket:
         """The bucket of a row; IndexError beyond the table."""
@@ -124,6 +149,25 @@ class SaltTable:
             key,
             previous_key,
         )
+
+    def salted_row(self, index: int) -> tuple[bytes, int, int] | None:
+        """Current salt, last update and refresh time of a row; None when `bucket` must read it."""
+        if self._kind != SALTS_ONLY:
+            return None
+        salt, updated, updated_high, refresh, refresh_high, flags = _SALTED.unpack_from(
+            self.buffer, self._hot + index * HOT[SALTS_ONLY]
+        )
+        if flags & (ODD_FLAG | 3) != SALT:
+            return None
+        return b64encode(salt), updated_high << 32 | updated, refresh_high << 32 | refresh
+
+    def previous_salt(self, index: int) -> bytes | None:
+        """The previous salt of a row that `salted_row` reads."""
+        at = self._hot + index * HOT[SALTS_ONLY]
+        if self.buffer[at + 44] >> PREVIOUS_SHIFT & 3 != SALT:
+            return None
+        cold = self._cold + index * COLD[SALTS_ONLY]
+        return b64encode(self.buffer[cold : cold + SALT_LENGTH])
 
     def bucket_id(self, index: int) -> str:
         """The public id of a row's bucket."""
@@ -235,7 +279,7 @@ def _exact(text: str, length: int) -> bytes | None:
 def _assemble(
     rows: int, kind: int, hot: bytes, cold: bytes, odd: list[tuple[int, bytes]], metadata: SaltMetadata
 ) -> bytes:
-    texts = msgspec.json.encode(_Texts(metadata.first_level, metadata.id_prefix, metadata.id_secret))
+    texts = salt_texts(metadata)
     cold_at = HEADER_LENGTH + len(hot)
     odd_at = cold_at + len(cold)
     offset = odd_at + _ODD.size * len(odd)

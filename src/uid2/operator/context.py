@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from uid2.bulk.engine import Engine, best_engine
 from uid2.bulk.tables import OptOutView
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_rules import SpecialIdentities, special_identities
@@ -67,6 +68,7 @@ class OperatorContext:
     optout_sink: OptOutSink
     spread_optout: Spread
     salt_expiry: SaltExpiry = field(default_factory=SaltExpiry)
+    engine: Engine = field(default_factory=best_engine)
 
     def salts_in_use(self, snapshot: OperatorSnapshot, now: EpochMillis) -> SaltSnapshot:
         """The salts for a request of this moment; the use of expired ones is remembered."""

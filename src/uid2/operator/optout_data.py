@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import final
 
-from uid2.bulk.tables import OptOutIndex, OptOutView, empty_index
+from uid2.bulk.engine import Engine, best_engine
+from uid2.bulk.tables import OptOutView, empty_index
 from uid2.operator.context import OptOutRequest
 from uid2.protocol.errors import Uid2Error
 from uid2.protocol.ids import Environment
@@ -28,12 +29,14 @@ class OptOutData:
         index_path: Path | None,
         taken: Iterable[OptOutEntry] = (),
         on_change: Callable[[OptOutView], None] = lambda _: None,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or best_engine()
         self._files = files
         self._path = index_path
         self._on_change = on_change
         entries = [(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in taken]
-        self.view = OptOutView(empty_index(environment)).with_entries(entries)
+        self.view = OptOutView(self._engine.open_optouts(empty_index(environment).buffer)).with_entries(entries)
         self.failures = 0
 
     def load(self) -> bool:
@@ -73,10 +76,10 @@ class OptOutData:
     def _swap(self) -> None:
         # On the event loop, as `take`: the overlay that counts is the one of this moment.
         assert self._path is not None
-        self.view = OptOutView(_mapped(self._path), self.view.overlay)
+        self.view = OptOutView(self._engine.open_optouts(_mapped(self._path)), self.view.overlay)
         self._on_change(self.view)
 
 
-def _mapped(path: Path) -> OptOutIndex:
+def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
-        return OptOutIndex(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

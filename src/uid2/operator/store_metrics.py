@@ -2,6 +2,7 @@
 
 from typing import final
 
+from uid2.bulk.engine import Engine
 from uid2.bulk.tables import SaltTable
 from uid2.operator.context import OperatorContext
 from uid2.protocol.ids import EpochSeconds
@@ -38,12 +39,12 @@ class StoreMetrics:
         snapshot, now = context.snapshot, context.clock.now_ms()
         salts = snapshot.salts.select(now)
         self._metrics.gauge("uid2_second_level_salt_current_effective", salts.effective)
-        earliest, latest = self._salt_ages(salts.table)
+        earliest, latest = self._salt_ages(salts.table, context.engine)
         self._metrics.gauge("uid2_second_level_salt_last_updated_min", earliest)
         self._metrics.gauge("uid2_second_level_salt_last_updated_max", latest)
         optouts = context.optouts
-        self._metrics.gauge("uid2_optout_entries_indexed", optouts.index.size + len(optouts.overlay.by_hash))
-        self._metrics.gauge("uid2_optout_ad_id_count", optouts.index.size + len(optouts.overlay.by_id))
+        self._metrics.gauge("uid2_optout_entries_indexed", optouts.index.size + len(optouts.overlay))
+        self._metrics.gauge("uid2_optout_ad_id_count", optouts.index.size + len(optouts.overlay))
         for keyset in snapshot.key_ring.keysets:
             key = snapshot.key_ring.active(keyset.keyset_id, EpochSeconds(now // 1000))
             if key is not None and keyset.enabled and keyset.default:
@@ -55,10 +56,10 @@ class StoreMetrics:
         self._metrics.count("uid2_cache_miss_count_total", max(0, misses - before[1]), cache="apikeyindex")
         self._cache = (lookups, misses)
 
-    def _salt_ages(self, table: SaltTable) -> tuple[int, int]:
+    def _salt_ages(self, table: SaltTable, engine: Engine) -> tuple[int, int]:
         """Least and greatest update of a table, read once: it takes a pass over a million rows."""
         if self._salts is None or self._salts[0] is not table:
-            self._salts = (table, table.last_updated_range())
+            self._salts = (table, engine.last_updated_range(table))
         return self._salts[1]
 
     def _tick(self, status: StoreStatus) -> None:

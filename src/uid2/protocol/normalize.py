@@ -52,6 +52,11 @@ def identity_hash_from(kind: InputKind, text: str) -> IdentityHash | None:
     return _HASHERS[kind](text)
 
 
+def hasher_of(kind: InputKind) -> Callable[[str], IdentityHash | None]:
+    """`identity_hash_from` of one kind, for many texts."""
+    return _HASHERS[kind]
+
+
 def _hash_of_email(text: str) -> IdentityHash | None:
     normalized = normalize_email(text)
     return None if normalized is None else _hash_of_text(normalized)

@@ -4,11 +4,12 @@
 content again, in this or another process. Nothing is half loaded: one bad file refuses the whole store.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, final
 
-from uid2.bulk.tables import SaltTable, pack_salts
+from uid2.bulk.engine import Engine, best_engine
+from uid2.bulk.salt_table import SaltTable, count_salts
 from uid2.protocol.cloud_keys import CloudKey
 from uid2.protocol.encrypted_file import decrypt_store_file
 from uid2.protocol.errors import StoreFormatError
@@ -17,10 +18,10 @@ from uid2.protocol.metadata import parse_metadata, parse_version
 from uid2.protocol.runtime_config import RuntimeConfig, parse_runtime_config_document
 from uid2.protocol.salts import (
     SaltMetadata,
+    SaltSnapshotEntry,
     check_salt_count,
     encode_salt_metadata,
     parse_salt_metadata,
-    split_salt_lines,
 )
 from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS, RUNTIME_CONFIG, SALTS, StoreKind
 from uid2.stores.snapshot import SaltSnapshot, SaltSnapshots
@@ -67,7 +68,9 @@ class StoreLoader:
         *,
         content: BlobSource | None = None,
         encrypted: bool = False,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or best_engine()
         self.kind = kind
         self._source = source
         self._content = content or source
@@ -102,11 +105,11 @@ class StoreLoader:
         metadata = parse_salt_metadata(data, self._now())
         parts: list[Buffer] = []
         for entry in metadata.salts:
-            lines = split_salt_lines(self._plain(entry.location, cloud_keys))
+            data = self._plain(entry.location, cloud_keys)
 
-            def pack(lines: Sequence[bytes] = lines, entry: Any = entry) -> bytes:
-                check_salt_count(len(lines), entry)
-                return pack_salts(lines, metadata)
+            def pack(data: bytes = data, entry: SaltSnapshotEntry = entry) -> bytes:
+                check_salt_count(count_salts(data), entry)
+                return self._engine.pack_salt_file(data, metadata)
 
             parts.append(_in_file(entry.location, pack))
         return load_content(StoreContent(SALTS.name, metadata.version, encode_salt_metadata(metadata), tuple(parts)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar, final
 
-from uid2.bulk.tables import build_optout_index
+from uid2.bulk.engine import Engine, best_engine
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError
 from uid2.protocol.ids import Environment
 from uid2.protocol.optout_log import OptOutFileKind, OptOutFileName, check_size
@@ -51,7 +51,9 @@ class OptOutFiles:
         backtrack_days: int = 1,
         rotate_interval: int = 300,
         on_warning: Callable[[str], None] = lambda _: None,
+        engine: Engine | None = None,
     ) -> None:
+        self._engine = engine or best_engine()
         self._consumer = data_dir / "consumer"
         self._environment = environment
         self._source = source
@@ -89,7 +91,7 @@ class OptOutFiles:
             return False
         partial = out_path.with_name(f".{out_path.name}.partial")
         try:
-            build_optout_index([file.path for file in files], partial, self._environment)
+            self._engine.build_optout_index([file.path for file in files], partial, self._environment)
             # A new file under the old name: processes that map the former index keep it whole.
             partial.replace(out_path)
         except OSError as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from uid2.bulk.optout_index import OptOutView, empty_index
+from uid2.bulk.tables import OptOutView, empty_index
 from uid2.operator.context import OperatorContext, OptOutRequest
 from uid2.operator.enveloped import enveloped
 from uid2.operator.handlers.client_generate import generate_on_client_side

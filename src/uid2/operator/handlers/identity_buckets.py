@@ -1,12 +1,9 @@
 """POST /v2/identity/buckets (operator chapter, 10.3): the buckets changed since a time."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
-from uid2.bulk.tables import SaltTable
 from uid2.operator.enveloped import EnvelopedCall, Outcome, refused, success_of_json
 from uid2.operator.problems import client_error
 from uid2.protocol.json_text import text_of
@@ -31,7 +28,8 @@ async def list_buckets(call: EnvelopedCall) -> Outcome:
     except ValueError:
         return refused(client_error(INVALID))
     table = call.context.salts_in_use(call.snapshot, call.now).table
-    body = await call.context.lanes.run(table.size * BYTES_PER_BUCKET, lambda: _buckets(table, since))
+    engine = call.context.engine
+    body = await call.context.lanes.run(table.size * BYTES_PER_BUCKET, lambda: engine.list_buckets(table, since))
     return success_of_json(body)
 
 
@@ -45,24 +43,3 @@ def parse_local_time(text: str) -> int:
     nanoseconds = int((found[7] or "").ljust(9, "0"))
     # Buckets carry whole milliseconds: at or after a fraction of one means from the next one on.
     return (moment - _EPOCH) // _MILLISECOND + -(-nanoseconds // 1_000_000)
-
-
-def format_local_time(millis: int) -> str:
-    """`yyyy-MM-ddTHH:mm:ss.SSS` in UTC."""
-    try:
-        moment = _EPOCH + timedelta(milliseconds=millis)
-    except OverflowError:
-        return format_local_time(253_402_300_799_999 if millis > 0 else -62_135_596_800_000)
-    return moment.isoformat(timespec="milliseconds").removesuffix("+00:00")
-
-
-def _buckets(table: SaltTable, since: int) -> bytes:
-    # Salts are rotated by the day, so that many buckets share one time.
-    time_text = lru_cache(maxsize=1024)(format_local_time)
-
-    def elements() -> Iterator[str]:
-        for index in table.modified_since(since):
-            updated = time_text(table.last_updated(index))
-            yield f'{{"bucket_id":"{table.bucket_id(index)}","last_updated":"{updated}"}}'
-
-    return f"[{','.join(elements())}]".encode()

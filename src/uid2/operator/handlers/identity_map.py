@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from uid2.bulk.mapping import MapOptions, MapRequestError, MapResult, Problem, Shape, map_request
+from uid2.bulk.mapping import MapOptions, MapRequestError, MapResult, Problem, Shape
 from uid2.operator.context import OperatorContext
 from uid2.operator.enveloped import EnvelopedCall, Outcome, refused
 from uid2.operator.problems import client_error, unauthorized
@@ -34,7 +34,7 @@ async def _map(call: EnvelopedCall, shape: Shape) -> Outcome:
     options, optouts = _options(call), call.context.optouts
     try:
         result = await call.context.lanes.run(
-            len(call.payload), lambda: map_request(call.payload, shape, salts, optouts, options)
+            len(call.payload), lambda: call.context.engine.map_request(call.payload, shape, salts, optouts, options)
         )
     except MapRequestError as error:
         return refused(client_error(_problem_text(error, shape, phone_support)))

@@ -22,12 +22,13 @@ async def optout_status(call: EnvelopedCall) -> Outcome:
         return refused(client_error(NOT_ARRAY))
     if len(ids) > call.context.settings.optout_status_max_request_size:
         return refused(client_error(TOO_LARGE))
-    optouts = call.context.optouts
-    opted_out = []
-    for raw_uid in ids:
-        since = optouts.timestamp_of_id(raw_uid) if isinstance(raw_uid, str) else None
-        if since is not None:
-            opted_out.append({"advertising_id": raw_uid, "opted_out_since": since * 1000})
+    raw_uids = [raw_uid for raw_uid in ids if isinstance(raw_uid, str)]
+    times = call.context.optouts.timestamps_of_ids(raw_uids)
+    opted_out = [
+        {"advertising_id": raw_uid, "opted_out_since": since * 1000}
+        for raw_uid, since in zip(raw_uids, times, strict=True)
+        if since is not None
+    ]
     contact = call.client.contact or "unknown"
     call.context.metrics.observe("uid2_operator_optout_status_input_size", len(ids), api_contact=contact)
     call.context.metrics.observe("uid2_operator_optout_status_optout_size", len(opted_out), api_contact=contact)

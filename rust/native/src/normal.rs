@@ -1,0 +1,107 @@
+//! Normal forms and hashes of identifiers.
+
+use base64::alphabet::STANDARD as ALPHABET;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
+use base64::Engine;
+use sha2::{Digest, Sha256};
+
+pub type Hash = [u8; 32];
+
+/// Padding as it must be, unused trailing bits not looked at.
+const LENIENT: GeneralPurpose =
+    GeneralPurpose::new(&ALPHABET, GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true));
+
+pub const HASH_TEXT: usize = 44;
+
+pub fn sha256(parts: &[&[u8]]) -> Hash {
+    let mut hasher = Sha256::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finalize().into()
+}
+
+/// The 44 characters of 32 or 33 bytes, or 40 to 44 of fewer; `to` says how many were written.
+pub fn encode(data: &[u8], to: &mut [u8; HASH_TEXT]) -> usize {
+    STANDARD.encode_slice(data, to).unwrap_or(0)
+}
+
+/// Exactly `N` bytes of canonical base64, else None.
+pub fn decode_exact<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
+    if text.len() != N.div_ceil(3) * 4 {
+        return None;
+    }
+    let mut data = [0u8; 48];
+    let length = STANDARD.decode_slice(text, &mut data).ok()?;
+    data[..length].try_into().ok()
+}
+
+/// The identity hash as base64 text: what the first-level hash is made of.
+pub struct HashText {
+    text: [u8; HASH_TEXT],
+    len: usize,
+}
+
+impl HashText {
+    pub fn bytes(&self) -> &[u8] {
+        &self.text[..self.len]
+    }
+
+    fn of(data: &[u8]) -> Self {
+        let mut text = [0; HASH_TEXT];
+        let len = encode(data, &mut text);
+        HashText { text, len }
+    }
+}
+
+pub fn of_email(text: &[u8], scratch: &mut Vec<u8>) -> Option<HashText> {
+    let at = text.iter().position(|&byte| byte == b'@')?;
+    let (local, domain) = (&text[..at], &text[at + 1..]);
+    let trailing = domain.iter().rev().take_while(|&&byte| byte == b' ').count();
+    let domain = &domain[..domain.len() - trailing];
+    if domain.is_empty() || domain.contains(&b'@') {
+        return None;
+    }
+    let gmail = domain.eq_ignore_ascii_case(b"gmail.com");
+    scratch.clear();
+    for &byte in local {
+        if byte == b'+' && gmail {
+            break;
+        }
+        if byte != b' ' && !(gmail && byte == b'.') {
+            scratch.push(byte.to_ascii_lowercase());
+        }
+    }
+    if scratch.is_empty() {
+        return None;
+    }
+    scratch.push(b'@');
+    scratch.extend(domain.iter().map(u8::to_ascii_lowercase));
+    Some(HashText::of(&sha256(&[scratch])))
+}
+
+pub fn of_phone(text: &[u8]) -> Option<HashText> {
+    let digits = text.strip_prefix(b"+")?;
+    let valid = (10..=15).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    valid.then(|| HashText::of(&sha256(&[text])))
+}
+
+pub fn of_supplied_hash(text: &[u8]) -> Option<HashText> {
+    match text.len() {
+        HASH_TEXT => {
+            let mut data = [0u8; 48];
+            let length = LENIENT.decode_slice(text, &mut data).ok()?;
+            Some(HashText::of(&data[..length]))
+        }
+        64 => {
+            let mut data = [0u8; 32];
+            for (byte, pair) in data.iter_mut().zip(text.chunks_exact(2)) {
+                let high = (pair[0] as char).to_digit(16)?;
+                let low = (pair[1] as char).to_digit(16)?;
+                *byte = (high << 4 | low) as u8;
+            }
+            Some(HashText::of(&data))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,246 @@
+//! The packed opt-out index: look-ups. The layout is that of `uid2.bulk.optout_index`.
+
+use crate::normal::decode_exact;
+use crate::normal::Hash;
+
+pub const MAGIC: &[u8; 8] = b"uid2opt1";
+pub const HEADER: usize = 32;
+pub const ROW: usize = 40;
+pub const ALWAYS: u64 = (1 << 56) - 1;
+const LONG_ID: u8 = 0x40;
+const INTEG: u8 = 1;
+/// Rows that are looked at one by one once a guess is this near.
+const NEAR: usize = 8;
+const GUESSES: usize = 4;
+const TOGETHER: usize = 64;
+
+/// Damage found while looking something up.
+#[derive(Debug)]
+pub struct Damaged;
+
+#[derive(Clone, Copy)]
+pub struct Index<'a> {
+    rows: &'a [u8],
+    order: &'a [u8],
+    pub size: usize,
+    pub environment: u8,
+}
+
+/// A hash on its way to its place among the rows.
+#[derive(Clone, Copy, Default)]
+pub struct Probe {
+    wanted: u64,
+    low: usize,
+    high: usize,
+    guess: usize,
+}
+
+impl<'a> Index<'a> {
+    pub fn of(data: &'a [u8]) -> Option<Self> {
+        if data.len() < HEADER || &data[..8] != MAGIC || data[16] > 2 {
+            return None;
+        }
+        let size = usize::try_from(u64::from_le_bytes(data[8..16].try_into().ok()?)).ok()?;
+        if size.checked_mul(ROW + 4)?.checked_add(HEADER)? != data.len() {
+            return None;
+        }
+        let (rows, order) = data[HEADER..].split_at(size * ROW);
+        Some(Index { rows, order, size, environment: data[16] })
+    }
+
+    fn row(&self, number: usize) -> &'a [u8] {
+        &self.rows[number * ROW..number * ROW + ROW]
+    }
+
+    fn leading(&self, number: usize) -> u64 {
+        u64::from_be_bytes(self.row(number)[..8].try_into().unwrap_or_default())
+    }
+
+    /// Begin the search of a hash; hashes are evenly spread, so the first guess is near.
+    pub fn probe(&self, flh: &Hash) -> Probe {
+        let wanted = u64::from_be_bytes(flh[..8].try_into().unwrap_or_default());
+        let guess = scaled(wanted, self.size).min(self.size.saturating_sub(1));
+        let probe = Probe { wanted, low: 0, high: self.size, guess };
+        self.prefetch(&probe);
+        probe
+    }
+
+    /// One step nearer; the row it looks at next is fetched ahead.
+    pub fn refine(&self, probe: &mut Probe) {
+        if probe.high - probe.low <= NEAR {
+            return;
+        }
+        let here = self.leading(probe.guess);
+        if here < probe.wanted {
+            probe.low = probe.guess + 1;
+            let step = scaled(probe.wanted - here, self.size);
+            probe.guess = probe.guess.saturating_add(step + 1);
+        } else {
+            // The first of several equal rows is sought, so this one stays within.
+            probe.high = probe.guess;
+            let step = scaled(here - probe.wanted, self.size);
+            probe.guess = probe.guess.saturating_sub(step + 1);
+        }
+        if probe.low < probe.high {
+            probe.guess = probe.guess.clamp(probe.low, probe.high - 1);
+            self.prefetch(probe);
+        }
+    }
+
+    fn prefetch(&self, probe: &Probe) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(row) = self.rows.get(probe.guess * ROW..) {
+            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
+            // SAFETY: a prefetch reads nothing; the address lies within the rows.
+            unsafe { _mm_prefetch(row.as_ptr().cast(), _MM_HINT_T0) };
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = probe;
+    }
+
+    /// Epoch seconds of the latest opt-out of the hash whose probe this is, 0 when there is none.
+    pub fn finish(&self, mut probe: Probe, flh: &Hash) -> u64 {
+        if *flh == [0; 32] {
+            return ALWAYS;
+        }
+        if *flh == [0xFF; 32] {
+            return 0;
+        }
+        // From the guess outwards in growing steps, then by halves: short when the guess is near, never long.
+        let mut step = NEAR;
+        while probe.high - probe.low > NEAR && step < self.size {
+            if self.leading(probe.guess) < probe.wanted {
+                probe.low = probe.guess + 1;
+                probe.guess = (probe.guess + step).min(probe.high.saturating_sub(1)).max(probe.low);
+            } else {
+                probe.high = probe.guess;
+                probe.guess = probe.guess.saturating_sub(step).max(probe.low);
+            }
+            if probe.low >= probe.high {
+                break;
+            }
+            probe.guess = probe.guess.min(probe.high - 1);
+            step *= 2;
+        }
+        let mut first =
+            probe.low + lower_bound(probe.high - probe.low, |at| self.leading(probe.low + at) < probe.wanted);
+        let mut latest = 0;
+        while first < self.size {
+            let row = self.row(first);
+            match row[..16].cmp(&flh[..16]) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => latest = latest.max(seconds(row)),
+                std::cmp::Ordering::Greater => break,
+            }
+            first += 1;
+        }
+        latest
+    }
+
+    pub fn timestamp_of_hash(&self, flh: &Hash) -> u64 {
+        let mut probe = self.probe(flh);
+        for _ in 0..GUESSES {
+            self.refine(&mut probe);
+        }
+        self.finish(probe, flh)
+    }
+
+    pub fn timestamps_of_hashes(&self, hashes: &[Hash]) -> Vec<u64> {
+        let mut found = Vec::with_capacity(hashes.len());
+        let mut probes = Vec::with_capacity(TOGETHER);
+        for batch in hashes.chunks(TOGETHER) {
+            probes.clear();
+            probes.extend(batch.iter().map(|flh| self.probe(flh)));
+            for _ in 0..GUESSES {
+                probes.iter_mut().for_each(|probe| self.refine(probe));
+            }
+            found.extend(probes.iter().zip(batch).map(|(probe, flh)| self.finish(*probe, flh)));
+        }
+        found
+    }
+
+    /// Epoch seconds of the earliest opt-out recorded with a raw UID written in canonical base64.
+    pub fn timestamp_of_id(&self, text: &[u8]) -> Result<Option<u64>, Damaged> {
+        let Some((metadata, key)) = id_of(text, self.environment) else { return Ok(None) };
+        let mut wanted = [0; 17];
+        wanted[0] = metadata;
+        wanted[1..].copy_from_slice(&key);
+        let mut damaged = false;
+        let mut first = lower_bound(self.size, |place| match self.id_at(place) {
+            Ok((found, _)) => found < wanted,
+            Err(Damaged) => {
+                damaged = true;
+                false
+            }
+        });
+        if damaged {
+            return Err(Damaged);
+        }
+        let mut earliest: Option<u64> = None;
+        while first < self.size {
+            let (found, at) = self.id_at(first)?;
+            if found != wanted {
+                break;
+            }
+            earliest = Some(earliest.map_or(at, |known| known.min(at)));
+            first += 1;
+        }
+        Ok(earliest)
+    }
+
+    fn id_at(&self, place: usize) -> Result<([u8; 17], u64), Damaged> {
+        let number = u32::from_le_bytes(self.order[place * 4..place * 4 + 4].try_into().unwrap_or_default());
+        if number as usize >= self.size {
+            return Err(Damaged);
+        }
+        let row = self.row(number as usize);
+        Ok((id_key(row), seconds(row)))
+    }
+}
+
+/// Metadata byte and id key: the order of the look-up by id.
+pub fn id_key(row: &[u8]) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[0] = row[39];
+    key[1..].copy_from_slice(&row[16..32]);
+    key
+}
+
+fn seconds(row: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    bytes[..7].copy_from_slice(&row[32..39]);
+    u64::from_le_bytes(bytes)
+}
+
+fn scaled(part: u64, size: usize) -> usize {
+    ((u128::from(part) * size as u128) >> 64) as usize
+}
+
+fn lower_bound(size: usize, mut before: impl FnMut(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, size);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}
+
+/// Metadata byte and key under which a raw UID is found; None when it is none of this deployment.
+fn id_of(text: &[u8], environment: u8) -> Option<(u8, [u8; 16])> {
+    if let Some(data) = decode_exact::<32>(text) {
+        return Some((0, data[..16].try_into().ok()?));
+    }
+    let data: [u8; 33] = decode_exact(text)?;
+    let metadata = data[0] | LONG_ID;
+    let low = metadata & 0x3F;
+    let first = match metadata >> 6 {
+        3 => 0x80 | low,
+        _ if low & 0x20 != 0 && environment == INTEG => 0x40 | low,
+        _ => low,
+    };
+    (first == data[0]).then(|| data[16..32].try_into().ok()).flatten().map(|key| (metadata, key))
+}

@@ -1,0 +1,39 @@
+"""Types of the native module."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+VERSION: str
+INTERFACE: int
+
+class SaltTable:
+    def __init__(self, buffer: bytes | memoryview, first_level_salt: str, id_prefix: str, id_secret: str) -> None: ...
+    def list_buckets(self, since: int) -> bytes | None: ...
+    def last_updated_range(self) -> tuple[int, int] | None: ...
+
+class OptOutIndex:
+    def __init__(self, buffer: bytes | memoryview) -> None: ...
+    def timestamp_of_hash(self, flh: bytes) -> int: ...
+    def timestamps_of_hashes(self, hashes: bytes) -> list[int]: ...
+    def timestamp_of_id(self, text: str) -> int | None: ...
+    def timestamps_of_ids(self, texts: Sequence[str]) -> list[int | None]: ...
+
+def map_request(
+    body: bytes,
+    v3_shape: bool,
+    salts: SaltTable,
+    optouts: Sequence[OptOutIndex],
+    fresh: bytes,
+    always: bytes,
+    never: bytes,
+    scope: int,
+    environment: int,
+    identity_v3: bool,
+    phone_support: bool,
+    now: int,
+) -> tuple[tuple[bytes, list[list[int]], list[int]] | None, tuple[str, str, int] | None]: ...
+def pack_salts(data: bytes, texts: bytes) -> tuple[bytes | None, int]: ...
+def build_optout_index(
+    files: Sequence[Path], out_path: Path, environment: int
+) -> tuple[int, tuple[int, int] | None]: ...
+def pack_optout_rows(rows: bytes, environment: int) -> bytes: ...
