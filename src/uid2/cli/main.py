@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from uid2.cli import inspect, map, operator, token, up  # noqa: A004 - the command is called map
+from uid2.cli import core, inspect, map, operator, token, up  # noqa: A004 - the command is called map
 from uid2.protocol.errors import Uid2Error
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app.command("up")(up.up)
 app.command("token")(token.token)
 app.command("map")(map.map_file)
 app.add_typer(operator.app, name="operator")
+app.add_typer(core.app, name="core")
 app.add_typer(inspect.app, name="inspect")
 
 

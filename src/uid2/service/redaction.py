@@ -9,9 +9,11 @@ from typing import Final
 MASK: Final = "<redacted>"
 
 # Not masked: the id of a key (five characters after the site, then the end) and the public measurement of an enclave.
-_KEY_ID = r"\d+-[A-Za-z0-9+/]{5}(?![^\s\"',;)])"
-_CLIENT_KEY = re.compile(rf"\b(?:UID2|EUID)-[A-Z]-[A-Z]-(?!{_KEY_ID})[^\s\"',;]+|\b(?:UID2|EUID)-[A-Z]-\d+-[^\s\"',;]+")
-_BEARER = re.compile(r"(?i)\bbearer\s+[^\s\"',;]+")
+_KEY_ID = r"\d+-[A-Za-z0-9+/]{5}(?![^\s\\\"',;)])"
+_CLIENT_KEY = re.compile(
+    rf"\b(?:UID2|EUID)-[A-Z]-[A-Z]-(?!{_KEY_ID})[^\s\\\"',;]+|\b(?:UID2|EUID)-[A-Z]-\d+-[^\s\\\"',;]+"
+)
+_BEARER = re.compile(r"(?i)\bbearer\s+[^\s\\\"',;]+")
 _EMAIL = re.compile(r"[A-Za-z0-9._%+'-]+@[A-Za-z0-9.-]+\.[A-Za-z]{2,}")
 _PHONE = re.compile(r"\+\d{8,15}\b")
 _HEX = re.compile(r"(?<!mr_enclave=)(?<!mr_signer=)\b[0-9A-Fa-f]{32,}\b")

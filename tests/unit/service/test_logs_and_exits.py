@@ -74,6 +74,12 @@ def test_masked(canary: str) -> None:
     assert canary.split()[-1] not in text
 
 
+def test_masking_keeps_a_line_one_json_object() -> None:
+    stream = written()
+    logging.getLogger("x").warning('{"key":"%s"}', "UID2-C-L-124-H8VwqX.l2G4")
+    assert json.loads(json.loads(stream.getvalue())["message"]) == {"key": "<redacted>"}
+
+
 @given(st.binary(min_size=32, max_size=200))
 def test_encoded_bytes_are_masked(data: bytes) -> None:
     for text in (data.hex(), base64.b64encode(data).decode()):
