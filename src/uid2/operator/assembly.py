@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from uid2.operator.core_link import CoreLink
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis
@@ -37,23 +38,18 @@ def needed_stores(settings: OperatorSettings) -> tuple[str, ...]:
 
 
 def store_source(settings: OperatorSettings) -> BlobSource:
-    """Where the store files are; ConfigurationError when nothing says so."""
+    """Where the store files are without Core; ConfigurationError when nothing says so."""
     if settings.storage_mock:
         if settings.storage_mock_root is None:
             raise ConfigurationError(
                 "storage_mock needs a folder with stores", next_step="set storage_mock_root to that folder"
             )
         return MockSource(settings.storage_mock_root)
-    if settings.core_attest_url is not None:
-        raise ConfigurationError(
-            "core_attest_url asks for attested operation, which this release does not offer",
-            next_step="remove core_attest_url and set core_s3_bucket, or set storage_mock",
-        )
     if settings.core_s3_bucket is not None:
         return open_object_source(settings.core_s3_bucket, _bucket_options(settings))
     raise ConfigurationError(
         "no place for the store files is configured",
-        next_step="set core_s3_bucket, or storage_mock_root and storage_mock",
+        next_step="set core_attest_url, or core_s3_bucket, or storage_mock_root and storage_mock",
     )
 
 
@@ -61,6 +57,21 @@ def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[
     """One loader per needed store."""
     return [
         StoreLoader(KINDS[name], source, settings.metadata_paths[name], now, encrypted=settings.encrypted_files)
+        for name in needed_stores(settings)
+    ]
+
+
+def core_loaders(settings: OperatorSettings, link: CoreLink, now: Callable[[], EpochMillis]) -> list[StoreLoader]:
+    """One loader per needed store, through Core."""
+    return [
+        StoreLoader(
+            KINDS[name],
+            link.source,
+            link.addresses[name],
+            now,
+            content=link.content,
+            encrypted=settings.encrypted_files,
+        )
         for name in needed_stores(settings)
     ]
 

@@ -6,9 +6,10 @@ import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uid2.operator.api_description import description_route
+from uid2.operator.attest_platform import QuoteSourceOf, quote_source_for
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.routes import operator_application
 from uid2.operator.running import RunningOperator
@@ -22,13 +23,23 @@ from uid2.service.logs import set_up_logs
 from uid2.service.ops import OpsApplication
 from uid2.service.server import HttpServer, bind_socket, event_loop_factory
 
+if TYPE_CHECKING:
+    from uid2.attestation.tee.sources import QuoteSource
+
 DRAIN_SECONDS: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
 
-def serve(config_path: Path | str | None, environ: Mapping[str, str] | None = None) -> int:
-    """Runs one operator in the foreground until a signal, a drain or an error; gives the exit code."""
+def serve(
+    config_path: Path | str | None,
+    environ: Mapping[str, str] | None = None,
+    quote_source_of: QuoteSourceOf | None = None,
+) -> int:
+    """Runs one operator in the foreground until a signal, a drain or an error; gives the exit code.
+
+    `quote_source_of` makes the source of a simulated TEE from the path of its socket; development only.
+    """
     set_up_logs()
     environment = os.environ if environ is None else environ
     try:
@@ -36,7 +47,8 @@ def serve(config_path: Path | str | None, environ: Mapping[str, str] | None = No
         configuration = load_configuration(config_keys(), file, environment, accepted=ACCEPTED)
         settings = settings_of(configuration.members)
         loop_factory = event_loop_factory(settings.http_loop)
-        operator = OperatorProgram(settings, environment.get("IMAGE_VERSION", "unknown"))
+        quotes = quote_source_for(settings, quote_source_of)
+        operator = OperatorProgram(settings, environment.get("IMAGE_VERSION", "unknown"), quotes=quotes)
     except Uid2Error as error:
         code = exit_code_of(error)
         _log.critical(error.message, extra={"cause": error.code, "next_step": error.next_step, "exit_code": int(code)})
@@ -53,6 +65,7 @@ class OperatorProgram:
         version: str,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
+        quotes: "QuoteSource | None" = None,
     ) -> None:
         self._settings = settings
         self._version = version
@@ -61,7 +74,9 @@ class OperatorProgram:
         self._metrics = OperatorMetrics(self._clock)
         self._metrics.gauge("app_status", 1, version=version)
         self._health = Health()
-        self._operator = RunningOperator(settings, self._clock, entropy or SystemEntropy(), self._metrics)
+        self._operator = RunningOperator(
+            settings, self._clock, entropy or SystemEntropy(), self._metrics, quotes, version
+        )
         self._stop = asyncio.Event()
         self.started = False
 
@@ -81,7 +96,8 @@ class OperatorProgram:
         )
         await ops.start()
         try:
-            await asyncio.to_thread(self._operator.load)
+            if not await self._loaded():
+                return ExitCode.NORMAL
             application = operator_application(self._operator.context, self._health)
             service = HttpServer(application, [bind_socket(settings.http_host, settings.service_port)])
             await service.start()
@@ -96,6 +112,17 @@ class OperatorProgram:
             await ops.stop(1.0)
         _log.info("the operator has stopped")
         return ExitCode.NORMAL
+
+    async def _loaded(self) -> bool:
+        """The first load, in a thread; False when a signal or a drain came first."""
+        loading = asyncio.create_task(asyncio.to_thread(self._operator.load))
+        stopping = asyncio.create_task(self._stop.wait())
+        await asyncio.wait((loading, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not loading.done():
+            self._operator.abandon()
+        stopping.cancel()
+        await loading
+        return self._operator.ready
 
     async def _serve_until_stopped(self, service: HttpServer) -> None:
         refreshing = asyncio.create_task(self._operator.run())
@@ -118,6 +145,8 @@ class OperatorProgram:
         async def render() -> bytes:
             for name, healthy in self._health.states().items():
                 self._metrics.gauge("uid2_component_health", int(healthy), component=name)
+            if self._operator.core is not None:
+                self._operator.core.attestation.sample()
             if self._operator.ready:
                 await asyncio.to_thread(self._operator.store_metrics.sample, self._operator.context)
             return self._metrics.render()
@@ -131,11 +160,13 @@ class OperatorProgram:
     def status(self) -> dict[str, Any]:
         """The members of /ops/status."""
         stores = self._operator.stores.statuses.values()
+        core = self._operator.core
         return {
             "version": self._version,
             "identity_scope": self._settings.identity_scope.name,
             "ready": self.started,
-            "attested": False,
+            "attested": core is not None and core.attestation.attested,
+            "attestation": None if core is None else core.attestation.status(),
             "missing": [store.store for store in stores if not store.loaded],
             "stores": {
                 store.store: {

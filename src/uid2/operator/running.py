@@ -1,30 +1,40 @@
 """An operator with its data: first loads, refresh loops, and the watch over its own right to go on.
 
-load ─▶ context for the handlers ─▶ refresh stores, opt-outs ─▶ (12 hours without good data) ─▶ stop
+(attest ─▶) load ─▶ context for the handlers ─▶ refresh stores, opt-outs ─▶ (12 hours without good data) ─▶ stop
 """
 
 import asyncio
 import logging
 from pathlib import Path
-from typing import Final, final
+from threading import Event
+from typing import TYPE_CHECKING, Final, final
 
 from uid2.bulk.tables import OptOutView
 from uid2.operator.assembly import (
     INDEX_FILE,
     JOURNAL_FILE,
+    core_loaders,
     local_runtime_config,
     optout_files,
     store_loaders,
     store_source,
 )
+from uid2.operator.attest_exchange import AttestationRefusedError
 from uid2.operator.context import OperatorContext, OptOutSink
+from uid2.operator.core_link import CoreLink
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_sink import JournalSink, NoOptOutSink, OptOutServiceSink, new_instance_id, open_client
 from uid2.operator.settings import OperatorSettings
 from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, reason_to_stop
 from uid2.operator.store_metrics import StoreMetrics
-from uid2.protocol.errors import ConfigurationError, NoActiveKeyError, StoreFormatError, Uid2Error
+from uid2.protocol.errors import (
+    ConfigurationError,
+    NoActiveKeyError,
+    StoreFormatError,
+    StoreUnavailableError,
+    Uid2Error,
+)
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
 from uid2.service.clock import Clock, Entropy
 from uid2.service.metrics import Metrics
@@ -32,6 +42,11 @@ from uid2.stores.loading import LoadedStore
 from uid2.stores.optout_journal import OptOutJournal
 from uid2.stores.refresher import StoreRefresher, StoreStatus
 from uid2.stores.snapshot import OperatorSnapshot
+
+if TYPE_CHECKING:
+    from uid2.attestation.tee.sources import QuoteSource
+
+ATTEST_TICK_SECONDS: Final = 1.0
 
 _log: Final = logging.getLogger(__name__)
 
@@ -44,16 +59,35 @@ class StoppedByRule(Uid2Error):  # noqa: N818 - an outcome rather than a failure
 
 @final
 class RunningOperator:
-    """`load` blocks and is called once, in a thread or before the loop; `run` keeps everything current."""
+    """`load` blocks and is called once, in a thread or before the loop; `run` keeps everything current.
 
-    def __init__(self, settings: OperatorSettings, clock: Clock, entropy: Entropy, metrics: Metrics) -> None:
+    `quotes` proves to Core what this program is; without it the operator key must be of protocol `trusted`.
+    """
+
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        clock: Clock,
+        entropy: Entropy,
+        metrics: Metrics,
+        quotes: "QuoteSource | None" = None,
+        version: str = "unknown",
+    ) -> None:
         self.settings = settings
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
         self.store_metrics = StoreMetrics(metrics)
+        self._closing = Event()
+        self._instance_id = new_instance_id(settings.uid_instance_id_prefix, entropy)
+        self.core: CoreLink | None = None
+        if settings.core_attest_url is not None:
+            self.core = CoreLink(settings, version, self._instance_id, quotes, clock, entropy, metrics)
+            loaders = core_loaders(settings, self.core, clock.now_ms)
+        else:
+            loaders = store_loaders(settings, store_source(settings), clock.now_ms)
         self.stores = StoreRefresher(
-            store_loaders(settings, store_source(settings), clock.now_ms),
+            loaders,
             now=clock.now_ms,
             monotonic=clock.monotonic,
             periods_ms=settings.refresh_ms,
@@ -78,11 +112,14 @@ class RunningOperator:
         """The first load of everything.
 
         ConfigurationError: a broken file, or mock stores that cannot serve. StoreUnavailableError: a file is missing.
+        With Core: AttestationRefusedError, DependencyError; stores are tried until they load or `close` is called.
         """
         try:
-            snapshot = self.stores.load_all()
+            snapshot = self.stores.load_all() if self.core is None else self._load_from_core(self.core)
+            if snapshot is None:
+                return
             now = self._clock.now_ms()
-            if self.settings.storage_mock:
+            if self.settings.storage_mock and self.core is None:
                 _check_mock_stores(snapshot, now)
             environment = snapshot.runtime_config.identity_environment
             sink = self._open_sink(environment, EpochSeconds(now // 1000))
@@ -111,28 +148,68 @@ class RunningOperator:
                 tasks.create_task(self.stores.run())
                 tasks.create_task(self._optouts.run(self.settings.cloud_refresh_interval))
                 tasks.create_task(self._watch())
-        except* StoppedByRule as group:
+                if self.core is not None:
+                    tasks.create_task(self._stay_attested(self.core))
+        except* (StoppedByRule, AttestationRefusedError) as group:
             raise group.exceptions[0] from None
 
+    def abandon(self) -> None:
+        """Makes `load`, which runs in a thread, return without data."""
+        self._closing.set()
+
     def close(self) -> None:
+        self._closing.set()
+        if self.core is not None:
+            self.core.close()
         if self._journal is not None:
             self._journal.close()
         if self._context is not None:
             self._context.lanes.close()
 
-    async def _watch(self) -> None:
+    def check(self) -> None:
+        """StoppedByRule when this operator may not go on."""
         settings = self.settings
+        reason = reason_to_stop(
+            self._clock.now_ms(),
+            self.context.salt_expiry,
+            settings.salts_expired_shutdown_hours,
+            self.stores.stale(settings.store_refresh_stale_shutdown_hours * HOUR_MS),
+            settings.store_refresh_stale_shutdown_hours,
+        )
+        if reason is None and self.core is not None:
+            reason = self.core.attestation.reason_to_stop()
+        if reason is not None:
+            raise StoppedByRule(reason, next_step="check the stores and Core, then start the operator again")
+
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
-            reason = reason_to_stop(
-                self._clock.now_ms(),
-                self.context.salt_expiry,
-                settings.salts_expired_shutdown_hours,
-                self.stores.stale(settings.store_refresh_stale_shutdown_hours * HOUR_MS),
-                settings.store_refresh_stale_shutdown_hours,
-            )
+            self.check()
+
+    async def _stay_attested(self, core: CoreLink) -> None:
+        """Renews in time; AttestationRefusedError as soon as Core has refused any attempt."""
+        while True:
+            await asyncio.sleep(ATTEST_TICK_SECONDS)
+            if core.attestation.refusal is not None:
+                raise core.attestation.refusal
+            if core.attestation.due():
+                await asyncio.to_thread(core.attestation.renew)
+
+    def _load_from_core(self, core: CoreLink) -> OperatorSnapshot | None:
+        """Attests, then loads until every store is there; None when `close` came first."""
+        if not core.attest_first(self._closing.wait):
+            return None
+        for pause in core.pauses():
+            try:
+                return self.stores.load_all()
+            except (StoreFormatError, StoreUnavailableError) as error:
+                _log.error("the first load failed: %s", error.message, extra={"next_step": error.next_step})
+            reason = core.attestation.reason_to_stop()
             if reason is not None:
-                raise StoppedByRule(reason, next_step="check the stores, then start the operator again")
+                raise StoppedByRule(reason, next_step="check Core, then start the operator again")
+            if self._closing.wait(pause):
+                break
+        return None
 
     def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
         self.store_metrics.refreshed(status)
@@ -148,8 +225,7 @@ class RunningOperator:
     def _open_sink(self, environment: Environment, now: EpochSeconds) -> OptOutSink:
         settings = self.settings
         if settings.optout_api_uri is not None:
-            instance = new_instance_id(settings.uid_instance_id_prefix, self._entropy)
-            return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, instance, open_client())
+            return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, self._instance_id, open_client())
         if not settings.storage_mock or settings.optout_data_dir is None:
             return NoOptOutSink()
         self._journal = OptOutJournal(settings.optout_data_dir / JOURNAL_FILE, environment, now)

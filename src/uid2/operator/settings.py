@@ -58,6 +58,9 @@ NUMBERS: Final[Mapping[str, int]] = {
 TEXTS: Final[Mapping[str, str | None]] = {
     "identity_scope": "uid2",
     "core_attest_url": None,
+    "operator_type": "public",
+    "enclave_platform": None,
+    "optout_metadata_path": None,
     "core_s3_bucket": None,
     **{kind.path_key: f"{kind.name}/metadata.json" for kind in KINDS.values()},
     "uid_instance_id_prefix": "local-operator",
@@ -74,6 +77,8 @@ TEXTS: Final[Mapping[str, str | None]] = {
     "http_loop": None,
     "http_host": "0.0.0.0",  # noqa: S104 - the service port is for callers from outside
     "environment": None,
+    "identity_record": None,
+    "dangerous_simulated_tee": None,
 }
 SECRETS: Final = ("core_api_token", "optout_api_token", "aws_secret_access_key")
 RUNTIME: Final = (
@@ -88,14 +93,11 @@ RUNTIME: Final = (
 # Known to the reference, without effect here: sizes of its memory structures, its cloud platforms, removed switches.
 ACCEPTED: Final = (
     "enable_async_batch_request",
-    "operator_type",
-    "enclave_platform",
     "maa_server_base_url",
     "azure_vault_name",
     "azure_secret_name",
     "gcp_secret_version_name",
     "aws_s3_verbose_logging",
-    "optout_metadata_path",
     "optout_inmem_cache",
     "optout_bloom_filter_size",
     "optout_heap_default_capacity",
@@ -143,6 +145,10 @@ class OperatorSettings:
     encrypted_files: bool = False
     core_attest_url: str | None = None
     core_api_token: Secret | None = None
+    operator_type: str = "public"
+    enclave_platform: str | None = None
+    dangerous_simulated_tee: str | None = None
+    identity_record: Path | None = None
     core_s3_bucket: str | None = None
     metadata_paths: Mapping[str, str] = field(default_factory=dict)
     refresh_ms: Mapping[str, int] = field(default_factory=dict)
@@ -156,6 +162,7 @@ class OperatorSettings:
     aws_secret_access_key: Secret | None = None
     aws_s3_endpoint: str = ""
     optout_api_uri: str | None = None
+    optout_metadata_path: str | None = None
     optout_s3_bucket: str | None = None
     optout_s3_folder: str = "optout/"
     optout_s3_path_compat: bool = False
@@ -211,7 +218,7 @@ def settings_of(members: Mapping[str, Any]) -> OperatorSettings:
     # The reference calls the opt-out service with the operator key; a token of its own counts where there is none.
     values["core_api_token"] = values["core_api_token"] or values["optout_api_token"]
     values["identity_scope"] = _scope(values["identity_scope"])
-    for name in ("storage_mock_root", "static_dir", "optout_data_dir"):
+    for name in ("storage_mock_root", "static_dir", "optout_data_dir", "identity_record"):
         values[name] = None if values[name] is None else Path(values[name])
     values["metadata_paths"] = {kind.name: values[kind.path_key] for kind in KINDS.values()}
     values["refresh_ms"] = {kind.name: values[kind.refresh_key] for kind in KINDS.values()}

@@ -36,6 +36,12 @@ def parse_cloud_keys(data: bytes) -> tuple[CloudKey, ...]:
     return keys
 
 
+def holds_cloud_keys(data: bytes) -> bool:
+    """Whether a document is Core's answer with the keys, not metadata with their location."""
+    document = parse_json(data)
+    return isinstance(document, dict) and isinstance(document.get("cloud_encryption_keys"), list)
+
+
 def encode_cloud_keys(keys: Iterable[CloudKey]) -> bytes:
     return write_records(
         {

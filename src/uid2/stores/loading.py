@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar, final
 
 from uid2.bulk.engine import Engine, best_engine
 from uid2.bulk.salt_table import SaltTable, count_salts
-from uid2.protocol.cloud_keys import CloudKey
+from uid2.protocol.cloud_keys import CloudKey, holds_cloud_keys
 from uid2.protocol.encrypted_file import decrypt_store_file
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import EpochMillis
@@ -89,7 +89,10 @@ class StoreLoader:
             # Encryption keys have no version that grows: they are read every time.
             if self.kind is not CLOUD_KEYS and loaded_version is not None and version <= loaded_version:
                 return None
-            if self.kind is RUNTIME_CONFIG:
+            if self.kind is CLOUD_KEYS and holds_cloud_keys(data):
+                # Core answers with the keys themselves rather than with their location.
+                content = StoreContent(self.kind.name, version, b"", (data,))
+            elif self.kind is RUNTIME_CONFIG:
                 content = StoreContent(self.kind.name, version, data, ())
             elif self.kind is SALTS:
                 return self._fetch_salts(data, cloud_keys)

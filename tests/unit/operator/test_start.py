@@ -72,7 +72,7 @@ def test_a_missing_store_file_is_an_unreachable_dependency(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"storage_mock": False, "core_attest_url": "https://core.example/attest"}, "attested operation"),
+        ({"storage_mock": False, "core_attest_url": "https://core.example/attest"}, "core_api_token"),
         ({"storage_mock": False}, "no place for the store files"),
         ({"storage_mock_root": None}, "storage_mock needs a folder"),
         ({"enable_remote_config": False}, "identity_token_expires_after_seconds is required"),

@@ -16,7 +16,7 @@ class PresignedSource:
     """Plain GET without any header of ours; every 2xx counts. `transport` replaces the network in tests."""
 
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
-        self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False)
+        self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
         shown = shown_address(path)
