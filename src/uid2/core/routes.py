@@ -1,5 +1,6 @@
 """The route table of Core's service port (core chapter, section 2)."""
 
+from email.utils import formatdate
 from typing import Final
 
 from uid2.core.audit import AuditLog, RequestMetrics
@@ -57,9 +58,14 @@ def refuse_multipart(request: Request) -> Response | None:
 
 def core_application(context: CoreContext, health: Health) -> Application:
     rules = core_rules()
+
+    def dated(_: Request, response: Response) -> Response:
+        # Operators measure by it how far their clock is off.
+        return response.with_headers(("date", formatdate(context.now(), usegmt=True)))
+
     return Application(
         Router(core_routes(context, health)),
         before=(rules.before, refuse_multipart),
-        after=(rules.after,),
+        after=(rules.after, dated),
         completed=(RequestMetrics(context), AuditLog()),
     )

@@ -153,3 +153,8 @@ def test_requests_are_counted(core: Core) -> None:
     assert 'uid2_cache_total_count_total{application="uid2-core",cache="apikeyindex"} 2.0' in text
     assert 'uid2_cache_miss_count_total{application="uid2-core",cache="apikeyindex"} 1.0' in text
     assert 'uid2_config_store_entry_count{application="uid2-core",store="operators"} 9.0' in text
+
+
+def test_every_answer_tells_the_time(core: Core) -> None:
+    for path in ("/ops/healthcheck", "/nothing", "/clients/refresh"):
+        assert ("date", "Sun, 15 Jun 2025 15:06:40 GMT") in core.get(path).headers
