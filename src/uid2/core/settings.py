@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -82,6 +83,9 @@ ACCEPTED: Final = (
 )
 
 
+_CLIENT: Final = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
+
+
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
     """Every value with an effect, under the name of its key. Times are in the unit of the name."""
@@ -93,7 +97,7 @@ class CoreSettings:
     storage_mock: bool = False
     storage_mock_root: Path | None = None
     core_s3_bucket: str | None = None
-    bucket_options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    bucket_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     pre_signed_url_expiry: int = 1800
     provide_private_site_data: bool = False
     private_operator_cstg: bool = False
@@ -269,13 +273,18 @@ def _environment(configuration: Configuration) -> str | None:
     return value.lower()
 
 
-def _bucket_options(configuration: Configuration) -> dict[str, str]:
+def _bucket_options(configuration: Configuration) -> dict[str, Any]:
     # Half a key pair counts as none: the default credentials of the platform are then used.
     pair = (configuration.text("aws_access_key_id"), configuration.text("aws_secret_access_key"))
-    options = {
+    endpoint = configuration.text("aws_s3_endpoint") or None
+    options: dict[str, Any] = {
         "region": configuration.text("aws_region"),
         "access_key_id": pair[0] if all(pair) else None,
         "secret_access_key": pair[1] if all(pair) else None,
-        "endpoint": configuration.text("aws_s3_endpoint") or None,
+        "endpoint": endpoint,
+        # A stand-in for S3 on this machine speaks plain http.
+        "client_options": {**_CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))},
+        # Metadata are read while a caller waits: its next refresh is the better retry.
+        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
     }
     return {name: value for name, value in options.items() if value}
