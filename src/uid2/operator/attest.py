@@ -5,6 +5,7 @@ attest ─▶ credentials ─▶ renewed 10 minutes before the end, or after a 4
 """
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, final
@@ -17,7 +18,7 @@ from uid2.operator.attest_rules import (
     pause_after,
     renewal_after,
 )
-from uid2.operator.core_clock import NOTABLE_SKEW_MS, issued_at
+from uid2.operator.core_clock import NOTABLE_SKEW_MS, SKEW_PRECISION_MS, issued_at
 from uid2.operator.core_headers import CallerIdentity
 from uid2.protocol.attest_messages import instant_text
 from uid2.protocol.errors import DependencyError, Uid2Error
@@ -116,10 +117,8 @@ class Attestation:
     def renew(self) -> bool:
         """Attest anew when it is time; whether the credentials are good. AttestationRefusedError as above."""
         if self.due():
-            try:
+            with suppress(DependencyError):
                 self._attest(self._held)
-            except DependencyError:
-                return False
         return self.attested
 
     def headers(self, credentials: Credentials, *, encrypted: bool = False) -> dict[str, str]:
@@ -254,8 +253,9 @@ class Attestation:
             skew = wall - (issued + 500)
         if skew is not None:
             self._measured(skew)
-        # How long the token lives is judged by Core's clock, where it is known.
-        lifetime = (response.expires_at - (wall - (skew or 0))) / 1000
+        # How long the token lives is judged by Core's clock, where it is known to differ.
+        ahead = skew if skew is not None and abs(skew) > SKEW_PRECISION_MS else 0
+        lifetime = (response.expires_at - (wall - ahead)) / 1000
         if lifetime <= 0:
             raise DependencyError(
                 "Core's answer to /attest holds a token that has already expired",

@@ -11,6 +11,8 @@ from uid2.protocol.ids import EpochMillis
 
 # Beyond it, other services may refuse our JWT or our requests.
 NOTABLE_SKEW_MS: Final = 60_000
+# Less than this cannot be told from the whole seconds of the header and the time of the call.
+SKEW_PRECISION_MS: Final = 2_000
 
 
 def skew_of(date: str | None, sent: EpochMillis, received: EpochMillis) -> int | None:

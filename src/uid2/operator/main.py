@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uid2.operator.api_description import description_route
 from uid2.operator.attest_platform import QuoteSourceOf, quote_source_for
+from uid2.operator.evidence import EvidenceEndpoint, configuration_digest, record_digest
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.routes import operator_application
 from uid2.operator.running import RunningOperator
@@ -48,7 +49,12 @@ def serve(
         settings = settings_of(configuration.members)
         loop_factory = event_loop_factory(settings.http_loop)
         quotes = quote_source_for(settings, quote_source_of)
-        operator = OperatorProgram(settings, environment.get("IMAGE_VERSION", "unknown"), quotes=quotes)
+        operator = OperatorProgram(
+            settings,
+            environment.get("IMAGE_VERSION", "unknown"),
+            quotes=quotes,
+            configuration=configuration_digest(configuration.printable()),
+        )
     except Uid2Error as error:
         code = exit_code_of(error)
         _log.critical(error.message, extra={"cause": error.code, "next_step": error.next_step, "exit_code": int(code)})
@@ -66,6 +72,7 @@ class OperatorProgram:
         clock: Clock | None = None,
         entropy: Entropy | None = None,
         quotes: "QuoteSource | None" = None,
+        configuration: bytes = b"",
     ) -> None:
         self._settings = settings
         self._version = version
@@ -76,6 +83,9 @@ class OperatorProgram:
         self._health = Health()
         self._operator = RunningOperator(
             settings, self._clock, entropy or SystemEntropy(), self._metrics, quotes, version
+        )
+        self._evidence = EvidenceEndpoint(
+            quotes, version, configuration, record_digest(settings.identity_record), self._clock, self._metrics
         )
         self._stop = asyncio.Event()
         self.started = False
@@ -154,7 +164,7 @@ class OperatorProgram:
         async def status() -> Mapping[str, Any]:
             return self.status()
 
-        routes = (description_route(),)
+        routes = (description_route(), self._evidence.route())
         return OpsApplication(self._health, render, status, lambda: self.started, self._stop.set, routes)
 
     def status(self) -> dict[str, Any]:

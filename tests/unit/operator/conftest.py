@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from uid2.stores.loading import StoreLoader
 from uid2.stores.refresher import StoreRefresher
 from uid2.stores.snapshot import OperatorSnapshot
 from uid2.stores.sources.local import LocalSource
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 NOW = EpochMillis(1_750_000_000_000)
 NONCE = b"nonce-08"
