@@ -5,6 +5,7 @@ mod bucket_ids;
 mod bucket_list;
 mod json;
 mod mapping;
+mod memory;
 mod normal;
 mod optout_build;
 mod optouts;

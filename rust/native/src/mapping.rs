@@ -8,7 +8,7 @@ use crate::salts::{Material, Row, Table};
 use crate::uids::{raw_uid, Manner, Version};
 
 /// Identifiers that go through the stages together: enough to hide the waits for memory, few enough for the cache.
-const BATCH: usize = 64;
+const BATCH: usize = 32;
 const REFINEMENTS: usize = 3;
 const DAY_MS: i128 = 86_400_000;
 const PREVIOUS_UID_MS: i128 = 90 * DAY_MS;
@@ -244,7 +244,7 @@ impl Run<'_> {
         let (tables, options) = (self.tables, self.options);
         for state in states.iter() {
             if let State::Hashed(flh) = state {
-                prefetch(tables.salts.hot_address(bucket_index(flh, tables.salts.layout.rows)));
+                tables.salts.prefetch(bucket_index(flh, tables.salts.layout.rows));
             }
         }
         let mut opted_out = [false; BATCH];
@@ -261,6 +261,11 @@ impl Run<'_> {
                     if matches!(state, State::Hashed(_)) {
                         index.refine(probe);
                     }
+                }
+            }
+            for (probe, state) in probes.iter().zip(states.iter()) {
+                if matches!(state, State::Hashed(_)) {
+                    index.approach(probe);
                 }
             }
             for ((out, probe), flh) in opted_out.iter_mut().zip(probes.iter()).zip(states.iter().map(hashed)) {
@@ -427,15 +432,4 @@ fn bucket_index(flh: &Hash, size: usize) -> usize {
     } else {
         value % size
     }
-}
-
-fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-        // SAFETY: a prefetch reads nothing and may name any address.
-        unsafe { _mm_prefetch(address.cast(), _MM_HINT_T0) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
 }

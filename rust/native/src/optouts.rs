@@ -1,5 +1,6 @@
 //! The packed opt-out index: look-ups. The layout is that of `uid2.bulk.optout_index`.
 
+use crate::memory::{prefetch, LINE};
 use crate::normal::decode_exact;
 use crate::normal::Hash;
 
@@ -12,6 +13,8 @@ const INTEG: u8 = 1;
 /// Rows that are looked at one by one once a guess is this near.
 const NEAR: usize = 8;
 const GUESSES: usize = 4;
+/// Cache lines fetched around the last guess.
+const AROUND: usize = 4;
 const TOGETHER: usize = 64;
 
 /// Damage found while looking something up.
@@ -67,7 +70,7 @@ impl<'a> Index<'a> {
 
     /// One step nearer; the row it looks at next is fetched ahead.
     pub fn refine(&self, probe: &mut Probe) {
-        if probe.high - probe.low <= NEAR {
+        if probe.low >= probe.high {
             return;
         }
         let here = self.leading(probe.guess);
@@ -88,42 +91,26 @@ impl<'a> Index<'a> {
     }
 
     fn prefetch(&self, probe: &Probe) {
-        #[cfg(target_arch = "x86_64")]
-        if let Some(row) = self.rows.get(probe.guess * ROW..) {
-            use std::arch::x86_64::{_mm_prefetch, _MM_HINT_T0};
-            // SAFETY: a prefetch reads nothing; the address lies within the rows.
-            unsafe { _mm_prefetch(row.as_ptr().cast(), _MM_HINT_T0) };
+        prefetch(self.rows, probe.guess * ROW);
+    }
+
+    /// Fetch what lies around the guess, for `finish`.
+    pub fn approach(&self, probe: &Probe) {
+        let at = (probe.guess * ROW).saturating_sub(LINE);
+        for line in 0..AROUND {
+            prefetch(self.rows, at + line * LINE);
         }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = probe;
     }
 
     /// Epoch seconds of the latest opt-out of the hash whose probe this is, 0 when there is none.
-    pub fn finish(&self, mut probe: Probe, flh: &Hash) -> u64 {
+    pub fn finish(&self, probe: Probe, flh: &Hash) -> u64 {
         if *flh == [0; 32] {
             return ALWAYS;
         }
         if *flh == [0xFF; 32] {
             return 0;
         }
-        // From the guess outwards in growing steps, then by halves: short when the guess is near, never long.
-        let mut step = NEAR;
-        while probe.high - probe.low > NEAR && step < self.size {
-            if self.leading(probe.guess) < probe.wanted {
-                probe.low = probe.guess + 1;
-                probe.guess = (probe.guess + step).min(probe.high.saturating_sub(1)).max(probe.low);
-            } else {
-                probe.high = probe.guess;
-                probe.guess = probe.guess.saturating_sub(step).max(probe.low);
-            }
-            if probe.low >= probe.high {
-                break;
-            }
-            probe.guess = probe.guess.min(probe.high - 1);
-            step *= 2;
-        }
-        let mut first =
-            probe.low + lower_bound(probe.high - probe.low, |at| self.leading(probe.low + at) < probe.wanted);
+        let mut first = self.lower_bound(probe);
         let mut latest = 0;
         while first < self.size {
             let row = self.row(first);
@@ -135,6 +122,29 @@ impl<'a> Index<'a> {
             first += 1;
         }
         latest
+    }
+
+    /// The first row that is not before the probe: by single steps from a good guess, else by halves.
+    fn lower_bound(&self, probe: Probe) -> usize {
+        let Probe { wanted, mut low, mut high, guess } = probe;
+        if guess < self.size && self.leading(guess) < wanted {
+            low = guess + 1;
+            for at in low..(low + NEAR).min(high) {
+                if self.leading(at) >= wanted {
+                    return at;
+                }
+                low = at + 1;
+            }
+        } else {
+            high = guess.min(high);
+            for at in (low.max(high.saturating_sub(NEAR))..high).rev() {
+                if self.leading(at) < wanted {
+                    return at + 1;
+                }
+                high = at;
+            }
+        }
+        low + lower_bound(high.saturating_sub(low), |at| self.leading(low + at) < wanted)
     }
 
     pub fn timestamp_of_hash(&self, flh: &Hash) -> u64 {
@@ -154,6 +164,7 @@ impl<'a> Index<'a> {
             for _ in 0..GUESSES {
                 probes.iter_mut().for_each(|probe| self.refine(probe));
             }
+            probes.iter().for_each(|probe| self.approach(probe));
             found.extend(probes.iter().zip(batch).map(|(probe, flh)| self.finish(*probe, flh)));
         }
         found

@@ -1,5 +1,6 @@
 //! The packed salt table: reading and building. The layout is that of `uid2.bulk.salt_table`.
 
+use crate::memory::prefetch;
 use crate::normal::{decode_exact, encode, HASH_TEXT};
 
 const MAGIC: &[u8; 8] = b"uid2slt1";
@@ -83,9 +84,13 @@ pub struct Table<'a> {
 }
 
 impl<'a> Table<'a> {
-    pub fn hot_address(&self, row: usize) -> *const u8 {
-        let length = HOT[self.layout.kind];
-        self.data[self.layout.hot + row * length..].as_ptr()
+    /// Fetch both parts of a row; either may lie across two cache lines.
+    pub fn prefetch(&self, row: usize) {
+        let layout = self.layout;
+        for (begin, length) in [(layout.hot, HOT[layout.kind]), (layout.cold, COLD[layout.kind])] {
+            prefetch(self.data, begin + row * length);
+            prefetch(self.data, begin + row * length + length - 1);
+        }
     }
 
     pub fn row(&self, row: usize) -> Result<Row<'a>, Damaged> {

@@ -174,7 +174,7 @@ def _outcomes(
 ) -> Iterator[_Outcome]:
     # One loop without objects of its own per row: the reference serves where the native module is missing.
     identity_type, size, now = kind.identity_type, salts.size, options.now
-    identity_hash_of, opted_out_at, salted_row = hasher_of(kind), optouts.timestamp_of_hash, salts.salted_row
+    identity_hash_of, opted_out_at, salted_row = hasher_of(kind), optouts.finder(), salts.salted_row
     first_level = salts.first_level_salt.encode()
     prefix = bytes((options.scope << 4 | identity_type << 2,)) if options.identity_v3 else b""
     salted_version = RawUidVersion.V3 if options.identity_v3 else RawUidVersion.V2

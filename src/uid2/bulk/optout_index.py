@@ -10,6 +10,7 @@ version 4 are the encrypted ones; the metadata byte is that of the log entry (op
 byte take part in the comparison. All integers are little-endian.
 """
 
+import struct
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from itertools import groupby
@@ -24,6 +25,10 @@ from uid2.protocol.optout_log import ENTRY_LENGTH, NULL_HASH, ONES_HASH, adverti
 MAGIC: Final = b"uid2opt1"
 HEADER_LENGTH: Final = 32
 ROW: Final = 40
+_LEADING: Final = struct.Struct(">Q")
+_GUESSES: Final = 6
+_NEAR: Final = 4
+_STEPS: Final = 24
 _CHUNK: Final = ENTRY_LENGTH * 8192
 LONG_ID: Final = 0x40
 ALWAYS: Final = (1 << 56) - 1
@@ -88,14 +93,18 @@ class OptOutIndex:
             return ALWAYS
         if flh == ONES_HASH:
             return 0
-        wanted = bytes(flh[:16])
-        first = bisect_left(range(self.size), wanted, key=lambda number: self._row(number)[:16])
-        latest = 0
-        for number in range(first, self.size):
-            row = self._row(number)
-            if row[:16] != wanted:
+        size = self.size
+        if not size:
+            return 0
+        wanted = flh[:16]
+        row, latest = self._first(wanted, size), 0
+        while row < size:
+            data = self._row(row)
+            if data[:16] > wanted:
                 break
-            latest = max(latest, int.from_bytes(row[32:39], "little"))
+            if data[:16] == wanted:
+                latest = max(latest, int.from_bytes(data[32:39], "little"))
+            row += 1
         return latest
 
     def timestamp_of_id(self, raw_uid: str) -> int | None:
@@ -113,6 +122,28 @@ class OptOutIndex:
                 break
             earliest = seconds if earliest is None else min(earliest, seconds)
         return earliest
+
+    def _first(self, wanted: bytes, size: int) -> int:
+        """The first row whose leading bytes are not below those of a hash prefix."""
+        buffer, leading_of = self.buffer, _LEADING.unpack_from
+        leading = int.from_bytes(wanted[:8], "big")
+        # Hashes are evenly spread: a few steps lead to within some rows, the rest is walked.
+        row = leading * size >> 64
+        for _ in range(_GUESSES):
+            distance = (leading - leading_of(buffer, HEADER_LENGTH + row * ROW)[0]) * size >> 64
+            row = min(max(row + distance, 0), size - 1)
+            if -_NEAR < distance < _NEAR:
+                break
+        for _ in range(_STEPS):
+            if leading_of(buffer, HEADER_LENGTH + row * ROW)[0] < leading:
+                row += 1
+                if row == size:
+                    return row
+            elif not row or leading_of(buffer, HEADER_LENGTH + row * ROW - ROW)[0] < leading:
+                return row
+            else:
+                row -= 1
+        return bisect_left(range(size), leading, key=lambda row: leading_of(buffer, HEADER_LENGTH + row * ROW)[0])
 
     def timestamps_of_hashes(self, hashes: Sequence[FirstLevelHash]) -> list[int]:
         """`timestamp_of_hash` of each."""

@@ -81,6 +81,11 @@ class OptOutView:
             latest = max(latest, index.timestamp_of_hash(flh))
         return latest
 
+    def finder(self) -> Callable[[FirstLevelHash], int]:
+        """`timestamp_of_hash` for many hashes."""
+        overlay = self.overlay
+        return self.timestamp_of_hash if overlay.by_hash or overlay.indices else self.index.timestamp_of_hash
+
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         """Epoch seconds of the earliest record, None when there is none."""
         return self.timestamps_of_ids([raw_uid])[0]
