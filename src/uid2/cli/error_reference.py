@@ -7,10 +7,10 @@ from typing import Final
 from uid2.protocol import errors
 from uid2.protocol.errors import Uid2Error
 
-MODULES: Final = ("uid2.protocol.errors", "uid2.client.refusal")
+MODULES: Final = ("uid2.protocol.errors", "uid2.client.refusal", "uid2.operator.attest_exchange")
 EXITS: Final = (
     ("0", "normal end"),
-    ("1", "anything else, the stops for expired salts and stale stores included"),
+    ("1", "anything else, the stops for expired salts, stale stores and 12 hours without Core included"),
     ("2", "bad configuration or arguments"),
     ("3", "attestation refused"),
     ("4", "a dependency cannot be reached at start"),
