@@ -6,6 +6,7 @@ replaces the store whole; what fails leaves the old one in use and is tried agai
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -18,6 +19,7 @@ from uid2.stores.loading import LoadedStore, StoreContent, StoreLoader
 from uid2.stores.snapshot import OperatorSnapshot
 
 DEFAULT_PERIOD_MS: Final = 10_000
+REFRESH_THREADS: Final = 4
 NOT_STARTED: Final = "not started"
 
 
@@ -76,6 +78,8 @@ class StoreRefresher:
         self._on_failure = on_failure
         self._loaded: dict[str, LoadedStore] = {}
         self._snapshot: OperatorSnapshot | None = None
+        # Threads of its own: a source that hangs may keep them all, and nothing else waits for it.
+        self._threads = ThreadPoolExecutor(REFRESH_THREADS, thread_name_prefix="refresh")
         self.statuses = {name: StoreStatus(name, loader.kind.component) for name, loader in self._loaders.items()}
 
     @property
@@ -112,7 +116,7 @@ class StoreRefresher:
     async def refresh(self, store: str) -> bool:
         """One tick of a store in a thread; whether it succeeded."""
         try:
-            found = await asyncio.to_thread(self._fetch, store)
+            found = await asyncio.get_running_loop().run_in_executor(self._threads, self._fetch, store)
         except Uid2Error as error:
             self._failed(store, error)
             return False
