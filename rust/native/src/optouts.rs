@@ -128,21 +128,18 @@ impl<'a> Index<'a> {
     fn lower_bound(&self, probe: Probe) -> usize {
         let Probe { wanted, mut low, mut high, guess } = probe;
         if guess < self.size && self.leading(guess) < wanted {
-            low = guess + 1;
-            for at in low..(low + NEAR).min(high) {
-                if self.leading(at) >= wanted {
-                    return at;
-                }
-                low = at + 1;
+            let last = (guess + 1 + NEAR).min(high);
+            if let Some(found) = (guess + 1..last).find(|&at| self.leading(at) >= wanted) {
+                return found;
             }
+            low = (guess + 1).max(last);
         } else {
-            high = guess.min(high);
-            for at in (low.max(high.saturating_sub(NEAR))..high).rev() {
-                if self.leading(at) < wanted {
-                    return at + 1;
-                }
-                high = at;
+            let end = guess.min(high);
+            let begin = low.max(end.saturating_sub(NEAR));
+            if let Some(found) = (begin..end).rev().find(|&at| self.leading(at) < wanted) {
+                return found + 1;
             }
+            high = begin.min(end);
         }
         low + lower_bound(high.saturating_sub(low), |at| self.leading(low + at) < wanted)
     }

@@ -71,6 +71,11 @@ class ReferenceEngine:
 @cache
 def engine_named(name: str) -> Engine:
     """The engine of a name; `auto` is the native one where it is built. ConfigurationError when it is not there."""
+    if name not in (AUTO, NATIVE, REFERENCE):
+        raise ConfigurationError(
+            f"there is no such bulk engine; known are {AUTO}, {NATIVE} and {REFERENCE}",
+            next_step="correct bulk_engine or leave it out",
+        )
     if name == REFERENCE:
         return ReferenceEngine()
     try:

@@ -1,11 +1,25 @@
 """The command `uid2`. Every noun has its file; heavy imports wait until their command runs."""
 
 import sys
+from typing import Annotated
 
 import typer
 
 from uid2.cli import core, inspect, map, operator, token, up  # noqa: A004 - the command is called map
 from uid2.protocol.errors import Uid2Error
+
+
+def show_version(wanted: bool) -> None:
+    """The version, and which engine does bulk work here."""
+    if not wanted:
+        return
+    from importlib.metadata import version
+
+    from uid2.bulk.engine import best_engine
+
+    print(f"uid2 {version('uid2-confidential-operator')} (bulk engine: {best_engine().name})")
+    raise typer.Exit
+
 
 app = typer.Typer(
     name="uid2",
@@ -14,6 +28,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
 app.command("up")(up.up)
 app.command("token")(token.token)
 app.command("map")(map.map_file)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from uid2.bulk.engine import engine_named
 from uid2.operator.core_link import CoreLink
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
@@ -56,7 +57,14 @@ def store_source(settings: OperatorSettings) -> BlobSource:
 def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[[], EpochMillis]) -> list[StoreLoader]:
     """One loader per needed store."""
     return [
-        StoreLoader(KINDS[name], source, settings.metadata_paths[name], now, encrypted=settings.encrypted_files)
+        StoreLoader(
+            KINDS[name],
+            source,
+            settings.metadata_paths[name],
+            now,
+            encrypted=settings.encrypted_files,
+            engine=engine_named(settings.bulk_engine),
+        )
         for name in needed_stores(settings)
     ]
 
@@ -71,6 +79,7 @@ def core_loaders(settings: OperatorSettings, link: CoreLink, now: Callable[[], E
             now,
             content=link.content,
             encrypted=settings.encrypted_files,
+            engine=engine_named(settings.bulk_engine),
         )
         for name in needed_stores(settings)
     ]
@@ -93,7 +102,10 @@ def optout_files(
     if settings.optout_data_dir is None:
         return None
     source, folder = _optout_source(settings)
-    return OptOutFiles(settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning)
+    engine = engine_named(settings.bulk_engine)
+    return OptOutFiles(
+        settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning, engine=engine
+    )
 
 
 def _optout_source(settings: OperatorSettings) -> tuple[BlobSource | None, str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from uid2.bulk.engine import engine_named
 from uid2.operator.api_description import description_route
 from uid2.operator.attest_platform import QuoteSourceOf, quote_source_for
 from uid2.operator.evidence import EvidenceEndpoint, configuration_digest, record_digest
@@ -115,6 +116,7 @@ class OperatorProgram:
             self.started = True
             elapsed = self._clock.monotonic() - self._began
             self._metrics.observe("uid2_operator_startup_duration_seconds", elapsed)
+            _log.info("bulk work is done by the %s engine", engine_named(settings.bulk_engine).name)
             _log.info("the operator serves on port %d after %.1f s", settings.service_port, elapsed)
             await self._serve_until_stopped(service)
         finally:
@@ -173,6 +175,7 @@ class OperatorProgram:
         core = self._operator.core
         return {
             "version": self._version,
+            "bulk_engine": engine_named(self._settings.bulk_engine).name,
             "identity_scope": self._settings.identity_scope.name,
             "ready": self.started,
             "attested": core is not None and core.attestation.attested,

@@ -9,6 +9,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Final, final
 
+from uid2.bulk.engine import engine_named
 from uid2.bulk.tables import OptOutView
 from uid2.operator.assembly import (
     INDEX_FILE,
@@ -138,6 +139,7 @@ class RunningOperator:
             lanes=Lanes(settings.lane_threads, settings.bulk_queue_bytes, settings.bulk_queue_seconds),
             optout_sink=sink,
             spread_optout=self._optouts.take,
+            engine=engine_named(settings.bulk_engine),
         )
 
     async def run(self) -> None:
@@ -241,6 +243,7 @@ class RunningOperator:
             _index_path(folder),
             () if self._journal is None else self._journal.entries,
             self._optouts_changed,
+            engine_named(self.settings.bulk_engine),
         )
 
     def _optouts_changed(self, view: OptOutView) -> None:

@@ -77,6 +77,7 @@ TEXTS: Final[Mapping[str, str | None]] = {
     "http_loop": None,
     "http_host": "0.0.0.0",  # noqa: S104 - the service port is for callers from outside
     "environment": None,
+    "bulk_engine": "auto",
     "identity_record": None,
     "dangerous_simulated_tee": None,
 }
@@ -177,6 +178,7 @@ class OperatorSettings:
     bulk_queue_seconds: int = 10
     bulk_queue_bytes: int = 256 << 20
     bulk_threads: int = 0
+    bulk_engine: str = "auto"
     static_dir: Path | None = None
     http_loop: str | None = None
     http_host: str = "0.0.0.0"  # noqa: S104 - as above
