@@ -11,25 +11,16 @@ from uid2.protocol.attestation_token import AttestationTokenError, open_attestat
 from uid2.protocol.ids import Role
 from uid2.protocol.jwt_claims import JwtError, operator_subject
 from uid2.protocol.operators import OperatorKey
+from uid2.service.bearer import TRACE_HEADER, TRIMMED, bearer_key
 from uid2.service.http import Handler
 from uid2.service.messages import Request, Response, generic_failure
 
-TRACE_HEADER: Final = "X-Amzn-Trace-Id"
 TOKEN_HEADER: Final = "Attestation-Token"  # noqa: S105 - a header's name
 JWT_HEADER: Final = "Attestation-JWT"
-_SCHEME: Final = "bearer "
-# What the platform trims: every character up to the space.
-_TRIMMED: Final = "".join(map(chr, range(0x21)))
 
 Endpoint = Callable[[CoreContext, OperatorKey, Request], Awaitable[Response]]
 
 _log = logging.getLogger(__name__)
-
-
-def bearer_key(request: Request) -> str | None:
-    """The key that a request presents; None when it presents none."""
-    value = (request.header("authorization") or "").strip(_TRIMMED)
-    return value[len(_SCHEME) :] or None if value[: len(_SCHEME)].lower() == _SCHEME else None
 
 
 def trust_refused(context: CoreContext, operator: OperatorKey) -> bool:
@@ -97,7 +88,7 @@ def _token_problem(context: CoreContext, operator: OperatorKey, key: str, reques
 
 
 def _check_jwt(context: CoreContext, operator: OperatorKey, request: Request) -> Response | None:
-    token = (request.header(JWT_HEADER) or "").strip(_TRIMMED)
+    token = (request.header(JWT_HEADER) or "").strip(TRIMMED)
     settings = context.settings
     why = "no JWT is presented"
     if token:

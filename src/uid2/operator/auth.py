@@ -1,29 +1,14 @@
 """Who calls and whether they may (operator chapter, section 3)."""
 
 from collections.abc import Collection
-from typing import Final
 
 from uid2.protocol.api_keys import ApiKeyIndex
 from uid2.protocol.clients import Client
 from uid2.protocol.ids import Role
+from uid2.service.bearer import TRACE_HEADER, bearer_key
 from uid2.service.messages import Request, Response
 
-TRACE_HEADER: Final = "X-Amzn-Trace-Id"
-
-_SCHEME: Final = "bearer "
-# What the platform trims: every character up to the space.
-_TRIMMED: Final = "".join(map(chr, range(0x21)))
-
-
-def bearer_key(request: Request) -> str | None:
-    """The key that a request presents; None when it presents none."""
-    header = request.header("authorization")
-    if header is None:
-        return None
-    value = header.strip(_TRIMMED)
-    if value[: len(_SCHEME)].lower() != _SCHEME:
-        return None
-    return value[len(_SCHEME) :] or None
+__all__ = ["TRACE_HEADER", "admits", "bearer_key", "find_client", "with_trace"]
 
 
 def find_client(request: Request, clients: ApiKeyIndex[Client]) -> Client | None:

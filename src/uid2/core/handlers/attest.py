@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from uid2.core.auth import bearer_key, trust_refused, who
+from uid2.core.auth import trust_refused, who
 from uid2.core.context import CoreContext
 from uid2.core.issuing import VERSION_HEADER, attest_response
 from uid2.core.problems import ATTESTATION_FAILURE, INTERNAL_PROCESSING, RETRY_AFTER_SECONDS, problem
@@ -31,6 +31,7 @@ from uid2.protocol.attest_messages import (
 from uid2.protocol.crypto.rsa import load_rsa_public_key
 from uid2.protocol.errors import Uid2Error
 from uid2.protocol.operators import OperatorKey
+from uid2.service.bearer import bearer_key
 from uid2.service.messages import JSON, Request, Response
 from uid2.stores.kinds import ENCLAVES
 

@@ -1,9 +1,9 @@
 """/attest/get_token: a token without attestation, for tests (core chapter, 2.6)."""
 
-from uid2.core.auth import bearer_key
 from uid2.core.context import CoreContext
 from uid2.core.issuing import new_token
 from uid2.protocol.operators import OperatorKey
+from uid2.service.bearer import bearer_key
 from uid2.service.messages import Request, Response, json_response
 
 
