@@ -10,7 +10,7 @@ from uid2.core.own_data import OwnData
 from uid2.core.settings import CoreSettings
 from uid2.core.signer import KeyFileSigner
 from uid2.core.verifiers.interface import Verifiers
-from uid2.core.verifiers.trusted import TRUSTED, TrustedVerifier
+from uid2.core.verifiers.selection import attestation_verifiers
 from uid2.protocol.attestation_token import ITERATIONS, derive_token_key
 from uid2.protocol.ids import EpochSeconds
 from uid2.service.clock import Clock, Entropy
@@ -86,11 +86,6 @@ def core_context(
         verifiers=attestation_verifiers(settings, own) if verifiers is None else verifiers,
         nonces=nonces,
     )
-
-
-def attestation_verifiers(settings: CoreSettings, own: OwnData) -> Verifiers:  # noqa: ARG001
-    """The verifier of every protocol that this Core serves."""
-    return {TRUSTED: TrustedVerifier()}
 
 
 def _count_refresh(metrics: Metrics, status: StoreStatus) -> None:
