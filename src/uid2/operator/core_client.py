@@ -1,6 +1,5 @@
 """HTTP calls to Core: bounded in time and size, no redirects, no proxies of the environment."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -50,14 +49,14 @@ class CoreClient:
 
     def _call(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int) -> CoreAnswer:
         sent = self._clock.now_ms()
-        end = time.monotonic() + LONGEST_CALL_SECONDS
+        end = self._clock.monotonic() + LONGEST_CALL_SECONDS
         try:
             with self._client.stream(method, url, headers=dict(headers), content=body) as response:
                 skew = skew_of(response.headers.get("date"), sent, self._clock.now_ms())
                 data = bytearray()
                 for chunk in response.iter_bytes():
                     data += chunk
-                    if len(data) > limit or time.monotonic() > end:
+                    if len(data) > limit or self._clock.monotonic() > end:
                         raise CoreUnreachableError("Core's answer is too long or too slow", next_step=_CHECK)
                 return CoreAnswer(response.status_code, bytes(data), skew)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
