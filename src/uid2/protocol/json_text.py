@@ -7,7 +7,10 @@ from typing import Any, Final
 import msgspec
 
 MAX_DEPTH: Final = 128
-_STRINGS_AND_COMMENTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|/\*.*?\*/|//[^\r\n]*+', re.DOTALL)
+# A string or comment without an end is taken to the end of the text, so that each byte is looked at once.
+_STRINGS_AND_COMMENTS: Final = re.compile(
+    rb'"(?:[^"\\]++|\\.|\\\Z)*+(?:"|\Z)|/\*(?:.*?\*/|.*+)|//[^\r\n]*+', re.DOTALL
+)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
@@ -65,7 +68,8 @@ def _decode(data: bytes) -> Any:
 
 def _blank_comment(found: re.Match[bytes]) -> bytes:
     text = found[0]
-    return b" " if text.startswith(b"/") else text
+    comment = text.startswith(b"//") or (text.startswith(b"/*") and len(text) > 3 and text.endswith(b"*/"))
+    return b" " if comment else text
 
 
 def _check_depth(value: object) -> None:

@@ -93,3 +93,10 @@ def test_double_text_reads_back(value: float) -> None:
     assert "." in text
     assert float(text) == value
     assert math.copysign(1, float(text)) == math.copysign(1, value)
+
+
+@pytest.mark.parametrize("unit", [b"/* ", b'\\"', b'"\\', b"/*/", b"//\n"])
+@pytest.mark.parametrize("end", [b"", b"\\", b'"', b"*/"])
+def test_a_million_openings_without_an_end_are_refused_at_once(unit: bytes, end: bytes) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        parse_value(b"{//\n" + unit * 1_000_000 + end)
