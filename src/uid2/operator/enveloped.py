@@ -13,7 +13,7 @@ from uid2.operator.auth import admits, find_client, with_trace
 from uid2.operator.context import OperatorContext
 from uid2.operator.problems import answer_to, unauthorized
 from uid2.protocol.clients import Client
-from uid2.protocol.encoding import encode_base64
+from uid2.protocol.encoding import encode_base64_bytes
 from uid2.protocol.envelope import OpenedRequest, open_request, seal_response
 from uid2.protocol.errors import EnvelopeError, Uid2Error
 from uid2.protocol.ids import EpochMillis, Role
@@ -101,9 +101,9 @@ async def _answer(
     client = find_client(request, snapshot.clients)
     if client is None or not admits(client, roles):
         return unauthorized()
+    size = len(request.body or b"")
     try:
-        opened = _open(context, request, client, now)
-        document = opened.document() if parse else None
+        opened, document = await context.lanes.finish(size, lambda: _open(context, request, client, now, parse))
     except EnvelopeError as error:
         return answer_to(error)
     call = EnvelopedCall(context, request, client, snapshot, now, opened.payload, document)
@@ -113,14 +113,19 @@ async def _answer(
         return answer_to(error, unknown)
     if outcome.response is not None:
         return outcome.response
-    return _sealed(context, client, opened, outcome.payload)
+    payload = outcome.payload
+    return await context.lanes.finish(len(payload), lambda: _sealed(context, client, opened, payload))
 
 
-def _open(context: OperatorContext, request: Request, client: Client, now: EpochMillis) -> OpenedRequest:
+def _open(
+    context: OperatorContext, request: Request, client: Client, now: EpochMillis, parse: bool
+) -> tuple[OpenedRequest, dict[str, Any] | None]:
     if not context.settings.enable_v2_encryption:
-        return OpenedRequest(now, b"", request.body, binary=False)
-    body = request.body if request.is_octet_stream else text_bytes(request)
-    return open_request(body, request.is_octet_stream, client.gcm, now, context.settings.identity_scope)
+        opened = OpenedRequest(now, b"", request.body, binary=False)
+    else:
+        body = request.body if request.is_octet_stream else text_bytes(request)
+        opened = open_request(body, request.is_octet_stream, client.gcm, now, context.settings.identity_scope)
+    return opened, opened.document() if parse else None
 
 
 def _sealed(context: OperatorContext, client: Client, opened: OpenedRequest, payload: bytes) -> Response:
@@ -130,7 +135,7 @@ def _sealed(context: OperatorContext, client: Client, opened: OpenedRequest, pay
     sealed = seal_response(payload, opened.nonce, context.clock.now_ms(), client.gcm, iv)
     if opened.binary:
         return Response(200, sealed, OCTETS)
-    return Response(200, encode_base64(sealed).encode(), TEXT)
+    return Response(200, encode_base64_bytes(sealed), TEXT)
 
 
 def text_bytes(request: Request) -> bytes:

@@ -8,9 +8,7 @@ import msgspec
 
 MAX_DEPTH: Final = 128
 # A string or comment without an end is taken to the end of the text, so that each byte is looked at once.
-_STRINGS_AND_COMMENTS: Final = re.compile(
-    rb'"(?:[^"\\]++|\\.|\\\Z)*+(?:"|\Z)|/\*(?:.*?\*/|.*+)|//[^\r\n]*+', re.DOTALL
-)
+_STRINGS_AND_COMMENTS: Final = re.compile(rb'"(?:[^"\\]++|\\.|\\\Z)*+(?:"|\Z)|/\*(?:.*?\*/|.*+)|//[^\r\n]*+', re.DOTALL)
 
 
 def parse_object(data: bytes) -> dict[str, Any]:

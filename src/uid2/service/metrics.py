@@ -44,7 +44,7 @@ _Series = dict[tuple[str, ...], list[float]]
 class _Family:
     """One metric. A series is [value] or, for summaries, [count, sum, slot, maximum now, maximum before]."""
 
-    __slots__ = ("distinct", "help", "kind", "labels", "limits", "name", "rule", "series")
+    __slots__ = ("distinct", "help", "kind", "known", "labels", "limits", "name", "rule", "series")
 
     def __init__(
         self,
@@ -59,8 +59,21 @@ class _Family:
         self.limits = dict(limits)
         self.distinct: dict[str, set[str]] = {label: set() for label in limits}
         self.series: _Series = {}
+        # Keys by the labels as they were given; a key once found stays right, because limits are only ever reached.
+        self.known: dict[tuple[tuple[str, object], ...], tuple[str, ...]] = {}
 
     def key(self, labels: Mapping[str, object]) -> tuple[str, ...]:
+        given = tuple(labels.items())
+        known = self.known.get(given)
+        if known is None:
+            known = self._new_key(labels)
+            # Values as callers wrote them may be long, and a truth value equals a number: neither is kept.
+            short = all(type(value) in (str, int) and len(str(value)) <= LABEL_LENGTH for value in labels.values())
+            if short and len(self.known) < SERIES_LIMIT:
+                self.known[given] = known
+        return known
+
+    def _new_key(self, labels: Mapping[str, object]) -> tuple[str, ...]:
         if labels.keys() != set(self.labels):
             raise ValueError(f"metric {self.name} has the labels {self.labels}, not {tuple(labels)}")
         key = tuple(self._bounded(label, str(labels[label])) for label in self.labels)

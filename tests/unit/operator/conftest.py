@@ -19,6 +19,7 @@ from uid2.operator.handlers.token_generate import UNKNOWN, generate_token
 from uid2.operator.handlers.token_logout import log_out
 from uid2.operator.handlers.token_refresh import refresh_token
 from uid2.operator.handlers.token_validate import validate_token
+from uid2.operator.lanes import Lanes
 from uid2.operator.settings import settings_of
 from uid2.protocol.clients import Client
 from uid2.protocol.encoding import decode_base64, encode_base64
@@ -181,7 +182,7 @@ def make_operator(sample_snapshot: OperatorSnapshot) -> Callable[..., Operator]:
             snapshot=sample_snapshot,
             optouts=OptOutView(empty_index(Environment.TEST)),
             metrics=metrics,  # type: ignore[arg-type]
-            lanes=None,  # type: ignore[arg-type]
+            lanes=Lanes(1, 1 << 24, 10),
             optout_sink=sink,
             spread_optout=spread,
         )

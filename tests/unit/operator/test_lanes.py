@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from uid2.operator.lanes import INLINE_BYTES, MOST_WAITING, Lanes
+from uid2.operator.lanes import INLINE_BYTES, INLINE_SEALED_BYTES, MOST_WAITING, Lanes
 from uid2.protocol.errors import BusyError
 
 LARGE = INLINE_BYTES + 1
@@ -59,7 +59,6 @@ def test_work_is_done_in_order_and_beyond_the_bytes_it_is_refused() -> None:
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
             await lanes.run(LARGE, work(9))
-        assert lanes.refused == 1
         gate.set()
         await asyncio.gather(*tasks)
         await lanes.run(LARGE, work(4))
@@ -95,3 +94,24 @@ def test_who_waits_too_long_is_refused_and_leaves_room() -> None:
         assert await lanes.run(LARGE, lambda: "room") == "room"
 
     run(scenario, Lanes(1, 1 << 20, 0.01))
+
+
+def test_what_is_left_of_a_request_waits_for_a_thread_and_is_never_refused() -> None:
+    gate = threading.Event()
+
+    async def scenario(lanes: Lanes) -> tuple[str, str]:
+        def name() -> str:
+            return threading.current_thread().name
+
+        first = asyncio.create_task(lanes.run(LARGE, lambda: gate.wait(10)))
+        await asyncio.sleep(0)
+        last = asyncio.create_task(lanes.finish(INLINE_SEALED_BYTES + 1, name))
+        await asyncio.sleep(0.05)
+        assert not last.done()
+        gate.set()
+        await first
+        return await last, await lanes.finish(INLINE_SEALED_BYTES, name)
+
+    threaded, inline = run(scenario, Lanes(1, LARGE, 0.01))  # type: ignore[misc]
+    assert threaded.startswith("bulk")
+    assert inline == threading.current_thread().name
