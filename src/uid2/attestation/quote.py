@@ -144,6 +144,58 @@ def parse_report_body(data: bytes) -> ReportBody:
     )
 
 
+def encode_report_body(report: ReportBody) -> bytes:
+    """The 384 bytes that parse to `report`."""
+    return _REPORT.pack(
+        report.cpu_svn,
+        report.misc_select,
+        b"",
+        report.isv_ext_prod_id,
+        report.attributes,
+        report.mr_enclave,
+        b"",
+        report.mr_signer,
+        b"",
+        report.config_id,
+        report.isv_prod_id,
+        report.isv_svn,
+        report.config_svn,
+        b"",
+        report.isv_family_id,
+        report.report_data,
+    )
+
+
+def encode_header(header: QuoteHeader) -> bytes:
+    """48 bytes."""
+    return _HEADER.pack(
+        header.version,
+        header.key_type,
+        header.tee_type,
+        header.qe_svn,
+        header.pce_svn,
+        header.qe_vendor,
+        header.user_data,
+    )
+
+
+def encode_quote(quote: Quote) -> bytes:
+    """The bytes that parse to `quote`."""
+    signature_part = b"".join(
+        (
+            quote.signature,
+            quote.attestation_key,
+            encode_report_body(quote.qe_report),
+            quote.qe_report_signature,
+            len(quote.auth_data).to_bytes(2, "little"),
+            quote.auth_data,
+            struct.pack("<HI", quote.certification_type, len(quote.certification_data)),
+            quote.certification_data,
+        )
+    )
+    return quote.signed + len(signature_part).to_bytes(4, "little") + signature_part
+
+
 def _header(data: bytes) -> QuoteHeader:
     header = QuoteHeader(*_HEADER.unpack_from(data))
     if (header.version, header.tee_type) != (3, 0):
