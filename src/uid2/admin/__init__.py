@@ -1,0 +1,1 @@
+"""UID2 confidential operator: administration of the stores."""
