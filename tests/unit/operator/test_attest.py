@@ -10,8 +10,8 @@ import httpx
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_core import FakeCore
-from uid2.attestation.binding import report_data_v1, report_data_v2
 
+from uid2.attestation.binding import report_data_v1, report_data_v2
 from uid2.operator.attest import Attestation
 from uid2.operator.attest_exchange import AttestationRefusedError, AttestExchange
 from uid2.operator.attest_rules import (
