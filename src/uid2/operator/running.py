@@ -152,8 +152,12 @@ class RunningOperator:
                 tasks.create_task(self._watch())
                 if self.core is not None:
                     tasks.create_task(self._stay_attested(self.core))
-        except* (StoppedByRule, AttestationRefusedError) as group:
-            raise group.exceptions[0] from None
+        except BaseExceptionGroup as group:
+            # Raised inside `except*` it would come out in a group again.
+            stop = group.subgroup((StoppedByRule, AttestationRefusedError))
+            if stop is None:
+                raise
+            raise stop.exceptions[0] from None
 
     def abandon(self) -> None:
         """Makes `load`, which runs in a thread, return without data."""
