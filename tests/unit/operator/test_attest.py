@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -416,6 +417,8 @@ def test_without_a_date_the_jwt_tells_the_time(core: FakeCore) -> None:
 def test_the_stop_is_announced_and_then_due(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
     side = side_of(core)
     side.read()
+    caplog.set_level(logging.WARNING)
+    caplog.clear()
     core.stop()
     with pytest.raises(StoreUnavailableError):
         side.read()
