@@ -1,5 +1,6 @@
 """What a stranger does in the first minute, and what goes wrong most often."""
 
+import json
 import os
 import re
 import shlex
@@ -46,6 +47,7 @@ def test_the_printed_command_makes_a_token(tmp_path: Path) -> None:
         status = process.returncode
 
     assert result.returncode == 0, result.stderr
+    assert re.search(r"attested +.*root=TEST.*mr_enclave=0{16}[0-9a-f]{48}", banner)
     assert re.search(r"advertising token +A4", result.stdout)
     assert re.search(r"raw UID +[A-Za-z0-9+/]{43}=", result.stdout)
     assert re.search(r"refresh from .* \(in 1[45] min", result.stdout)
@@ -131,13 +133,22 @@ def test_a_taken_port_is_named_with_the_fix(stack: Stack, tmp_path: Path) -> Non
 
 
 def test_a_broken_store_stops_the_start_with_its_place(tmp_path: Path) -> None:
+    """An operator that reads its stores itself; behind a Core it would wait for better ones."""
     with running_stack(tmp_path):
         pass
-    sites = next(tmp_path.glob("stores-uid2/com.uid2.core/test/sites/sites.json"))
+    sites = tmp_path / "stores-uid2/sites/sites.json"
     sites.write_text(sites.read_text().replace('"PUBLISHER"', '"NOBODY"'))
+    config = tmp_path / "config.json"
+    alone = {
+        "storage_mock": True,
+        "storage_mock_root": str(sites.parents[1]),
+        "enable_remote_config": True,
+        "client_side_token_generate": True,
+    }
+    config.write_text(json.dumps(alone))
 
     result = subprocess.run(
-        command("up", "--state", str(tmp_path), "--json"),
+        command("operator", "serve", "--config", str(config)),
         capture_output=True,
         text=True,
         check=False,

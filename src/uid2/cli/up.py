@@ -21,7 +21,7 @@ def up(
     scope: Annotated[Scope, typer.Option(help="Identity scope of the stack.")] = Scope.UID2,
     as_json: Annotated[bool, typer.Option("--json", help="Print the banner as one JSON line.")] = False,
 ) -> None:
-    """Start an operator on freshly generated demo stores, on loopback, until Ctrl-C."""
+    """Start Core and attested operators on freshly generated demo stores, on loopback, until Ctrl-C."""
     from uid2.devstack.up import run_stack
 
     raise typer.Exit(run_stack(state, salts=salts, operators=operators, scope=scope.value, as_json=as_json))

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +15,12 @@ EXAMPLE_EMAIL: Final = "someone@example.com"
 
 
 def json_banner(state: State, running: Running) -> str:
-    """One line; `core` and `optout` are null while the stack consists of operators on demo stores."""
+    """One line; `optout` is null in a stack without the opt-out service."""
     return json.dumps(
         {
             "operator": running.operators[0],
             "operators": running.operators,
-            "core": None,
+            "core": running.core,
             "optout": None,
             "client_key": state.credentials.client_key,
             "client_secret": state.credentials.client_secret,
@@ -28,16 +29,19 @@ def json_banner(state: State, running: Running) -> str:
     )
 
 
-def text_banner(state: State, running: Running, ops_url: str) -> str:
+def text_banner(state: State, running: Running, ops_url: str, verdicts: Sequence[str], core_log: Path) -> str:
+    """`verdicts`: what Core decided about each operator."""
     rows = [
         ("operator", running.operators[0]),
         *(("", url) for url in running.operators[1:]),
         ("status", f"{ops_url}/ops/status   metrics: {ops_url}/metrics"),
+        ("core", f"{running.core}   log: {core_log}"),
         ("client key", state.credentials.client_key),
         ("client secret", state.credentials.client_secret),
         ("site", f"{state.credentials.site_id}   roles: every role a client can have"),
         ("state", str(state.directory)),
     ]
+    rows += [("attested" if n == 0 else "", verdict) for n, verdict in enumerate(verdicts)]
     lines = "\n".join(f"  {name:<14} {value}".rstrip() for name, value in rows)
     scope = state.credentials.identity_scope.upper()
     return (

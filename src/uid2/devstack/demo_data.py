@@ -1,9 +1,9 @@
 """Freshly generated stores of a development stack: own keys and salts, nothing published.
 
-The folder is the `storage_mock_root` of an operator:
+The folder is Core's bucket, and as `storage_mock_root` it serves an operator alone:
 
-    DIR/com.uid2.core/test/<store>/metadata.json     and the content files the metadata names
-    DIR/credentials.json                             the one client of the stack, mode 0600
+    DIR/<store>/metadata.json     and the content files the metadata names
+    DIR/credentials.json          the one client of the stack, mode 0600
 
 Keys and salts stay valid for `LIFETIME_DAYS`, so the folder can be kept across restarts.
 """
@@ -29,13 +29,15 @@ from uid2.protocol.ids import (
     SiteId,
 )
 
-STORE_PREFIX: Final = "/com.uid2.core/test/"
 LIFETIME_DAYS: Final = 545
 NEXT_KEY_DAYS: Final = 180
 DAY_SECONDS: Final = 86_400
 DEMO_SITE: Final = SiteId(123)
 PARTNER_SITE: Final = SiteId(124)
 SERVICE_SITE: Final = SiteId(125)
+OPERATOR_SITE: Final = SiteId(126)
+# Where an operator alone reads it, and where Core does.
+RUNTIME_CONFIG_PLACES: Final = ("runtime_config/metadata.json", "operator/operator-config.json")
 CLIENT_ROLES: Final = ("GENERATOR", "MAPPER", "ID_READER", "SHARER", "OPTOUT")
 KEYSETS: Final = (
     # (keyset, site, name, allowed sites; None: every ID_READER)
@@ -69,7 +71,6 @@ def create_demo_stores(
     directory: Path, *, salts: int, draw: Draw, now: EpochMillis, scope: str = "uid2"
 ) -> DemoCredentials:
     """Fill the existing empty `directory`. `draw(n)` gives n random bytes; `scope` is `uid2` or `euid`."""
-    stores = directory / STORE_PREFIX.strip("/")
     seconds = now // 1000
     product = scope.upper()
     client_key = draw_key_text(f"{product}-C-L-{DEMO_SITE}-", draw)
@@ -80,17 +81,18 @@ def create_demo_stores(
         _client(client_key, secret, DEMO_SITE, "Demo Publisher", CLIENT_ROLES, seconds, draw),
         _client(partner_key, encode_base64(draw(32)), PARTNER_SITE, "Sharing Partner", ("SHARER",), seconds, draw),
     ]
-    _write_store(stores, "clients", "client_keys", clients, seconds)
-    _write_store(stores, "sites", "sites", _sites(seconds), seconds)
-    _write_store(stores, "keysets", "keysets", _keysets(seconds), seconds)
+    write_store(directory, "clients", "client_keys", clients, seconds)
+    write_store(directory, "sites", "sites", _sites(seconds), seconds)
+    write_store(directory, "keysets", "keysets", _keysets(seconds), seconds)
     keys = _keyset_keys(seconds, draw)
-    _write_store(stores, "keyset_keys", "keyset_keys", keys, seconds, {"max_key_id": len(keys)})
-    _write_store(stores, "services", "services", _SERVICES, seconds)
-    _write_store(stores, "service_links", "service_links", _SERVICE_LINKS, seconds)
-    _write_store(stores, "client_side_keypairs", "client_side_keypairs", [_key_pair(pair, seconds)], seconds)
-    _write_json(stores / "runtime_config" / "metadata.json", _RUNTIME_CONFIG)
+    write_store(directory, "keyset_keys", "keyset_keys", keys, seconds, {"max_key_id": len(keys)})
+    write_store(directory, "services", "services", _SERVICES, seconds)
+    write_store(directory, "service_links", "service_links", _SERVICE_LINKS, seconds)
+    write_store(directory, "client_side_keypairs", "client_side_keypairs", [_key_pair(pair, seconds)], seconds)
+    for place in RUNTIME_CONFIG_PLACES:
+        write_json(directory / place, _RUNTIME_CONFIG)
     expires = seconds + LIFETIME_DAYS * DAY_SECONDS
-    write_salts(stores / "salts", STORE_PREFIX, salts, draw=draw, now=now, expires=EpochMillis(expires * 1000))
+    write_salts(directory / "salts", salts, draw=draw, now=now, expires=EpochMillis(expires * 1000))
     return DemoCredentials(
         client_key=client_key,
         client_secret=secret,
@@ -140,6 +142,7 @@ def _sites(created: int) -> list[dict[str, object]]:
         site(DEMO_SITE, "Demo Publisher", ["PUBLISHER", "DSP"], ["example.com", "localhost"], ["com.example.demo"]),
         site(PARTNER_SITE, "Sharing Partner", ["ADVERTISER"], [], []),
         site(SERVICE_SITE, "Demo Service", [], [], []),
+        site(OPERATOR_SITE, "Demo Operators", [], [], []),
     ]
 
 
@@ -188,16 +191,16 @@ def _key_pair(pair: KeyPairText, created: int) -> dict[str, object]:
     }
 
 
-def _write_store(
+def write_store(
     stores: Path, store: str, member: str, records: object, generated: int, extra: Mapping[str, int] | None = None
 ) -> None:
-    _write_json(stores / store / f"{store}.json", records)
-    location = {"location": f"{STORE_PREFIX}{store}/{store}.json"}
+    write_json(stores / store / f"{store}.json", records)
+    location = {"location": f"{store}/{store}.json"}
     metadata = {"version": generated * 1000, "generated": generated, **(extra or {}), member: location}
-    _write_json(stores / store / "metadata.json", metadata)
+    write_json(stores / store / "metadata.json", metadata)
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 

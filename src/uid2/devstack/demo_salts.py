@@ -24,14 +24,13 @@ BLOCK: Final = 16_384
 
 def write_salts(
     folder: Path,
-    prefix: str,
     count: int,
     *,
     draw: Callable[[int], bytes],
     now: EpochMillis,
     expires: EpochMillis,
 ) -> None:
-    """Write `metadata.json` and one snapshot of `count` rows into `folder`; locations begin with `prefix`."""
+    """Write `metadata.json` and one snapshot of `count` rows into `folder`, which is `salts` of a bucket."""
     folder.mkdir(parents=True, exist_ok=True)
     today = now // DAY * DAY
     name = f"salts.txt.{today}"
@@ -44,7 +43,7 @@ def write_salts(
         "first_level": b64encode(draw(32)).decode(),
         "id_prefix": "d",
         "id_secret": b64encode(draw(32)).decode(),
-        "salts": [{"effective": today, "expires": int(expires), "location": f"{prefix}salts/{name}", "size": count}],
+        "salts": [{"effective": today, "expires": int(expires), "location": f"salts/{name}", "size": count}],
     }
     (folder / "metadata.json").write_text(json.dumps(metadata, indent=1) + "\n", encoding="utf-8")
 

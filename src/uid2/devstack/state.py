@@ -1,8 +1,10 @@
 """The state folder of a development stack.
 
-DIR/stores-<scope>/               demo stores, made once, kept across restarts
+DIR/stores-<scope>/               Core's bucket: demo stores, made once, kept across restarts
 DIR/stores-<scope>/credentials.json   client key and secret, mode 0600
-DIR/operator-<n>/                 configuration and local opt-out data of operator n
+DIR/stores-<scope>/programs.json      keys of the operators and of the opt-out service, mode 0600
+DIR/core-<scope>/                 configuration, JWT key and log of Core
+DIR/operator-<scope>-<n>/         configuration, log and local opt-out data of operator n
 DIR/running.json                  addresses of the running stack; absent when nothing runs
 """
 
@@ -18,12 +20,14 @@ from typing import Final
 
 import msgspec
 
-from uid2.devstack.demo_data import STORE_PREFIX, DemoCredentials, create_demo_stores
+from uid2.devstack.demo_data import DemoCredentials, create_demo_stores
+from uid2.devstack.demo_programs import ProgramKeys, create_program_stores
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import EpochMillis
 
 DEFAULT_STATE: Final = Path(".uid2")
 CREDENTIALS: Final = "credentials.json"
+PROGRAMS: Final = "programs.json"
 RUNNING: Final = "running.json"
 SALTS_NOTE: Final = "salts.count"
 DEFAULT_SALTS: Final = 1000
@@ -35,6 +39,7 @@ class Running(msgspec.Struct, frozen=True):
     pid: int
     operators: list[str]
     identity_scope: str
+    core: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class State:
     directory: Path
     stores: Path
     credentials: DemoCredentials
+    programs: ProgramKeys
 
 
 def open_state(
@@ -66,7 +72,9 @@ def open_state(
         fresh = Path(tempfile.mkdtemp(prefix=".stores-", dir=directory))
         try:
             credentials = create_demo_stores(fresh, salts=wanted, draw=draw, now=now, scope=scope)
+            programs = create_program_stores(fresh, draw=draw, now=now, scope=scope)
             write_private(fresh / CREDENTIALS, msgspec.json.encode(credentials))
+            write_private(fresh / PROGRAMS, msgspec.json.encode(programs))
             (fresh / SALTS_NOTE).write_text(f"{wanted}\n", encoding="ascii")
             fresh.rename(stores)
         finally:
@@ -77,7 +85,7 @@ def open_state(
             f"the stores in {stores} hold {kept} salts, not {salts}",
             next_step=f"leave --salts out to use them, name another folder with --state, or remove {stores}",
         )
-    state = State(directory, stores, read_credentials(directory, scope))
+    state = State(directory, stores, read_credentials(directory, scope), _read_programs(stores))
     if state.credentials.expires <= now // 1000:
         raise ConfigurationError(
             f"the demo keys in {stores} have expired", next_step=f"remove {stores}; the next start makes new ones"
@@ -97,6 +105,17 @@ def read_credentials(directory: Path, scope: str = "uid2") -> DemoCredentials:
     except msgspec.DecodeError as error:
         raise ConfigurationError(
             f"{path} cannot be read: {error}", next_step=f"remove {path.parent}; the next `uid2 up` makes a new one"
+        ) from None
+
+
+def _read_programs(stores: Path) -> ProgramKeys:
+    path = stores / PROGRAMS
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ProgramKeys)
+    except (FileNotFoundError, msgspec.DecodeError):
+        raise ConfigurationError(
+            f"{stores} holds no keys of operators that can be read",
+            next_step=f"remove {stores}; the next start makes new stores",
         ) from None
 
 
@@ -132,4 +151,4 @@ def write_private(path: Path, data: bytes) -> None:
 def keyset_keys_file(directory: Path) -> Path:
     """The file with every keyset key of the state's newest stores; for `uid2 inspect`, which plays the operator."""
     scope = read_running(directory).identity_scope if (directory / RUNNING).exists() else "uid2"
-    return directory / f"stores-{scope}" / STORE_PREFIX.strip("/") / "keyset_keys" / "keyset_keys.json"
+    return directory / f"stores-{scope}" / "keyset_keys" / "keyset_keys.json"

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from uid2.attestation.tee.sources import QuoteSource
 
 ATTEST_TICK_SECONDS: Final = 1.0
+DEVELOPMENT: Final = "development"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -232,7 +233,8 @@ class RunningOperator:
         settings = self.settings
         if settings.optout_api_uri is not None:
             return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, self._instance_id, open_client())
-        if not settings.storage_mock or settings.optout_data_dir is None:
+        local = settings.storage_mock or settings.environment == DEVELOPMENT
+        if not local or settings.optout_data_dir is None:
             return NoOptOutSink()
         self._journal = OptOutJournal(settings.optout_data_dir / JOURNAL_FILE, environment, now)
         return JournalSink(self._journal)

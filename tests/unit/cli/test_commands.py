@@ -115,7 +115,7 @@ def test_inspect_envelopes() -> None:
 
 
 def test_inspect_salts(state: Path) -> None:
-    folder = state / "stores-uid2" / "com.uid2.core" / "test" / "salts"
+    folder = state / "stores-uid2" / "salts"
     file = next(folder.glob("salts.txt.*"))
     salt = file.read_text().splitlines()[3].split(",")[2]
 

@@ -6,15 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uid2.devstack.demo_data import LIFETIME_DAYS, STORE_PREFIX, create_demo_stores
+from uid2.devstack.demo_data import LIFETIME_DAYS, OPERATOR_SITE, create_demo_stores
+from uid2.devstack.demo_programs import MOST_OPERATORS, create_program_stores
 from uid2.devstack.key_texts import draw_key_pair, draw_key_text
 from uid2.protocol.api_keys import ApiKeyIndex, site_of_key
 from uid2.protocol.clients import parse_clients
+from uid2.protocol.cloud_keys import parse_cloud_keys
 from uid2.protocol.crypto.ecdh import shared_secret
 from uid2.protocol.cstg import load_server_private_key, load_server_public_key
+from uid2.protocol.enclaves import parse_enclaves
 from uid2.protocol.ids import MASTER_KEYSET, EpochMillis, EpochSeconds, Role, SiteId
 from uid2.protocol.keypairs import parse_client_side_keypairs
 from uid2.protocol.keysets import KeyRing, parse_keyset_keys, parse_keysets
+from uid2.protocol.operators import parse_operators
+from uid2.protocol.partners import parse_partners
 from uid2.protocol.runtime_config import parse_runtime_config_document
 from uid2.protocol.salts import parse_salt_lines, parse_salt_metadata
 from uid2.protocol.services import parse_service_links, parse_services
@@ -33,7 +38,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(stores: Path, store: str) -> bytes:
-    metadata = json.loads((stores / STORE_PREFIX.strip("/") / store / "metadata.json").read_bytes())
+    metadata = json.loads((stores / store / "metadata.json").read_bytes())
     member = next(value for value in metadata.values() if isinstance(value, dict))
     return (stores / member["location"].strip("/")).read_bytes()
 
@@ -77,7 +82,7 @@ def test_the_demo_site_reads_its_partners_keyset(stores: Path) -> None:
 
 
 def test_salts_follow_the_administrative_rules(stores: Path) -> None:
-    folder = stores / STORE_PREFIX.strip("/") / "salts"
+    folder = stores / "salts"
     metadata = parse_salt_metadata((folder / "metadata.json").read_bytes(), NOW)
     snapshot = metadata.salts[0]
     rows = list(parse_salt_lines((stores / snapshot.location.strip("/")).read_bytes()))
@@ -95,7 +100,7 @@ def test_salts_follow_the_administrative_rules(stores: Path) -> None:
 def test_every_other_store_parses(stores: Path) -> None:
     pair = parse_client_side_keypairs(content(stores, "client_side_keypairs"))[0]
     links = parse_service_links(content(stores, "service_links"))
-    runtime = (stores / STORE_PREFIX.strip("/") / "runtime_config" / "metadata.json").read_bytes()
+    runtime = (stores / "runtime_config" / "metadata.json").read_bytes()
 
     assert pair.site_id == SiteId(123)
     assert "localhost" in parse_sites(content(stores, "sites"))[0].domain_names
@@ -122,3 +127,16 @@ def test_key_texts_have_the_documented_form() -> None:
 
     assert site_of_key(text) == SiteId(7)
     assert len(text) == len("EUID-C-L-7-") + 45
+
+
+def test_core_knows_every_program(tmp_path: Path) -> None:
+    keys = create_program_stores(tmp_path, draw=random.Random(5).randbytes, now=NOW, scope="uid2")
+    index = ApiKeyIndex(parse_operators(content(tmp_path, "operators")))
+    found = [index.find(key) for key in (*keys.operators, keys.optout)]
+
+    assert len(set(keys.operators)) == MOST_OPERATORS
+    assert [record.protocol for record in found if record is not None] == ["azure-sgx"] * MOST_OPERATORS + ["trusted"]
+    assert parse_enclaves(content(tmp_path, "enclaves"))[0].identifier.startswith("00" * 8)
+    assert parse_cloud_keys(content(tmp_path, "cloud_encryption_keys"))[0].site_id == OPERATOR_SITE
+    assert parse_partners(content(tmp_path, "partners")) == ()
+    assert not any(key in repr(keys) for key in keys.operators)

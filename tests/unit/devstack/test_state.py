@@ -7,6 +7,7 @@ import pytest
 from uid2.devstack.demo_data import LIFETIME_DAYS
 from uid2.devstack.state import (
     CREDENTIALS,
+    PROGRAMS,
     Running,
     announced,
     open_state,
@@ -66,12 +67,22 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_running_stands_while_the_stack_runs(tmp_path: Path) -> None:
-    running = Running(pid=1, operators=["http://127.0.0.1:8080"], identity_scope="uid2")
+    running = Running(pid=1, operators=["http://127.0.0.1:8080"], identity_scope="uid2", core="http://127.0.0.1:8088")
 
     with announced(tmp_path, running):
         assert read_running(tmp_path) == running
     with pytest.raises(ConfigurationError, match="no stack is running"):
         read_running(tmp_path)
+
+
+def test_stores_without_operator_keys_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    opened(tmp_path)
+    (tmp_path / "stores-uid2" / PROGRAMS).unlink()
+
+    with pytest.raises(ConfigurationError, match="no keys of operators") as refusal:
+        opened(tmp_path)
+
+    assert "remove" in refusal.value.next_step
 
 
 def test_unreadable_credentials_name_the_file(tmp_path: Path) -> None:

@@ -5,12 +5,24 @@ import pytest
 
 from uid2.devstack.banner import first_command, json_banner, text_banner
 from uid2.devstack.demo_data import DemoCredentials
+from uid2.devstack.demo_programs import ProgramKeys
+from uid2.devstack.ports import port_offset, ports_of, require_free_ports
 from uid2.devstack.state import Running, State
-from uid2.devstack.up import port_offset, require_free_ports
+from uid2.devstack.verdicts import verdicts
 from uid2.protocol.errors import ConfigurationError
 
 CREDENTIALS = DemoCredentials("KEY", "SECRET", 123, "subscription", "public", "uid2", 0)
-RUNNING = Running(pid=1, operators=["http://127.0.0.1:8080", "http://127.0.0.1:8090"], identity_scope="uid2")
+PROGRAMS = ProgramKeys(["OPERATOR"], "OPTOUT")
+RUNNING = Running(
+    pid=1,
+    operators=["http://127.0.0.1:8080", "http://127.0.0.1:8090"],
+    identity_scope="uid2",
+    core="http://127.0.0.1:8088",
+)
+
+
+def state_in(folder: Path) -> State:
+    return State(folder, folder, CREDENTIALS, PROGRAMS)
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "60000", "1.5"])
@@ -26,22 +38,38 @@ def test_a_taken_port_is_named_with_the_fix() -> None:
         port = holder.getsockname()[1]
 
         with pytest.raises(ConfigurationError, match=f"port {port} is already in use") as refusal:
-            require_free_ports(port - 8080)
+            require_free_ports([port])
 
     assert "port_offset" in refusal.value.next_step
 
 
 def test_the_banner_shows_what_a_reader_needs(tmp_path: Path) -> None:
-    text = text_banner(State(tmp_path, tmp_path, CREDENTIALS), RUNNING, "http://127.0.0.1:9080")
+    text = text_banner(
+        state_in(tmp_path),
+        RUNNING,
+        "http://127.0.0.1:9080",
+        ["VERDICT"],
+        tmp_path / "core.log",
+    )
 
-    for part in ("http://127.0.0.1:8090", "KEY", "SECRET", "123", "/metrics", first_command(tmp_path)):
+    for part in (
+        "http://127.0.0.1:8090",
+        "KEY",
+        "SECRET",
+        "123",
+        "VERDICT",
+        "core.log",
+        "/metrics",
+        first_command(tmp_path),
+    ):
         assert part in text
 
 
 def test_the_json_banner_has_the_documented_members(tmp_path: Path) -> None:
-    assert json_banner(State(tmp_path, tmp_path, CREDENTIALS), RUNNING) == (
+    assert json_banner(state_in(tmp_path), RUNNING) == (
         '{"operator": "http://127.0.0.1:8080", "operators": ["http://127.0.0.1:8080", "http://127.0.0.1:8090"], '
-        '"core": null, "optout": null, "client_key": "KEY", "client_secret": "SECRET", "site_id": 123}'
+        '"core": "http://127.0.0.1:8088", "optout": null, '
+        '"client_key": "KEY", "client_secret": "SECRET", "site_id": 123}'
     )
 
 
@@ -53,3 +81,16 @@ def test_the_first_command_names_a_state_folder_that_is_not_the_default(tmp_path
 def test_credentials_hide_themselves() -> None:
     assert "SECRET" not in repr(CREDENTIALS)
     assert "KEY" not in repr(CREDENTIALS)
+
+
+def test_every_port_is_different() -> None:
+    ports = ports_of(0, 50)
+    assert len(set(ports)) == len(ports)
+
+
+def test_verdicts_are_core_s_lines_of_acceptance(tmp_path: Path) -> None:
+    log = tmp_path / "core.log"
+    log.write_text(
+        '{"message": "attestation accepted: a root=TEST"}\nno json\n[]\n{"message": "attestation refused"}\n'
+    )
+    assert verdicts(log) == ["a root=TEST"]
