@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uid2.cli import core, inspect, map, operator, token, up  # noqa: A004 - the command is called map
+from uid2.cli import core, enclave, inspect, map, operator, token, up  # noqa: A004 - the command is called map
 from uid2.protocol.errors import Uid2Error
 
 
@@ -45,6 +45,7 @@ app.command("map")(map.map_file)
 app.add_typer(operator.app, name="operator")
 app.add_typer(core.app, name="core")
 app.add_typer(inspect.app, name="inspect")
+app.add_typer(enclave.app, name="enclave")
 
 
 def main() -> None:
