@@ -50,7 +50,7 @@ def verify_quote(
     """Raises AttestationError with the reason, or CollateralUnavailable when only the collateral is at fault."""
     parsed = parse_quote(quote)
     key = platform_key(parsed)
-    _check_root(key.chain, root)
+    check_root(key.chain, root)
     _check_collateral(collateral, root, now)
     claims = _claims(quote, collateral, root, now)
     _check_quoting_enclave(parsed)
@@ -91,7 +91,8 @@ def _claims(quote: bytes, collateral: Collateral, root: TrustRoot, now: EpochSec
     return claims
 
 
-def _check_root(chain: tuple[x509.Certificate, ...], root: TrustRoot) -> None:
+def check_root(chain: tuple[x509.Certificate, ...], root: TrustRoot) -> None:
+    """Raises AttestationError unless the chain ends in the root. Cheap, and needs no collateral."""
     # By content: certificates that merely bear Intel's names exist.
     marked = any(TEST_MARK in certificate.subject.rfc4514_string() for certificate in chain)
     same = chain[-1].public_bytes(Encoding.DER) == root.der

@@ -3,10 +3,8 @@
 Nothing of it outlives the process: the root and every key under it exist in memory alone (enclave chapter, 9.3).
 """
 
-import asyncio
 import contextlib
 import tempfile
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +12,15 @@ from typing import Final
 
 from uid2.devstack.demo_programs import ENCLAVE
 from uid2.protocol.ids import EpochSeconds
-from uid2.service.server import HttpServer, bind_socket
 from uid2.simtee.pcs import BASE, PcsApplication
 from uid2.simtee.platform import SimulatedPlatform
 from uid2.simtee.quoting import QuotingService
 from uid2.simtee.scenario import Scenario
+from uid2.simtee.serving import serving
 
 DAY: Final = 86_400
 # A stack attests for as long as the root may live.
 COLLATERAL_DAYS: Final = 29
-START_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,27 +37,10 @@ def simulated_tee(host: str, now: EpochSeconds) -> Iterator[SimulatedTee]:
     """Runs in threads until the block ends."""
     platform = SimulatedPlatform.create(now, Scenario(collateral_ends=COLLATERAL_DAYS * DAY))
     # A UNIX socket's path may have 107 bytes: a state folder's own path can be longer.
-    with tempfile.TemporaryDirectory(prefix="uid2-tee-") as folder, _collateral(host, platform) as url:
+    with tempfile.TemporaryDirectory(prefix="uid2-tee-") as folder, serving(PcsApplication(platform), host) as url:
         quoting = QuotingService(Path(folder) / "quoting", platform, ENCLAVE)
         quoting.start()
         try:
-            yield SimulatedTee(Path(folder) / "quoting", url, platform.root_pem)
+            yield SimulatedTee(Path(folder) / "quoting", url + BASE, platform.root_pem)
         finally:
             quoting.stop()
-
-
-@contextlib.contextmanager
-def _collateral(host: str, platform: SimulatedPlatform) -> Iterator[str]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="collateral", daemon=True)
-    thread.start()
-    listener = bind_socket(host, 0)
-    server = HttpServer(PcsApplication(platform), [listener])
-    try:
-        asyncio.run_coroutine_threadsafe(server.start(), loop).result(START_SECONDS)
-        yield f"http://{host}:{listener.getsockname()[1]}{BASE}"
-    finally:
-        asyncio.run_coroutine_threadsafe(server.stop(0.1), loop).result(START_SECONDS)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(START_SECONDS)
-        loop.close()

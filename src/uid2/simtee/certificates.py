@@ -61,12 +61,20 @@ class Hierarchy:
         return self.pck_ca.pem + self.root.pem
 
 
-def make_hierarchy(scenario: Scenario, now: EpochSeconds, crl_url: str | None = None) -> Hierarchy:
-    """A new root, PCK authority, PCK leaf and TCB signer, with the CRLs of the two authorities."""
+def make_root(now: EpochSeconds, crl_url: str | None = None, *, marked: bool = True) -> Authority:
+    """A new root; only one that is not `marked` bears no sign of being for tests."""
+    name = f"{_mark(marked)}SGX Root"
+    return _issue(name, None, datetime.fromtimestamp(now, UTC), _root_extensions(crl_url))
+
+
+def make_hierarchy(
+    scenario: Scenario, now: EpochSeconds, crl_url: str | None = None, root: Authority | None = None
+) -> Hierarchy:
+    """PCK authority, PCK leaf and TCB signer under `root` or a new one, with the CRLs of the two authorities."""
     moment = datetime.fromtimestamp(now, UTC)
-    mark = f"UID2 {TEST_MARK} " if scenario.marked else ""
+    mark = _mark(scenario.marked)
     kind = "Platform" if scenario.platform_authority else "Processor"
-    root = _issue(f"{mark}SGX Root", None, moment, _root_extensions(crl_url))
+    root = make_root(now, crl_url, marked=scenario.marked) if root is None else root
     pck_ca = _issue(f"{mark}SGX PCK {kind} CA", root, moment, _authority_extensions)
     cpu_svn = bytes((COMPONENTS[0] + 1, *COMPONENTS[1:])) if scenario.component_disagrees else COMPONENTS
     extension = encode_sgx_extension(
@@ -94,6 +102,10 @@ def make_hierarchy(scenario: Scenario, now: EpochSeconds, crl_url: str | None = 
         root_crl=_crl(root, [certificate for name, certificate in revoked.items() if name != "pck"], ends),
         pck_crl=_crl(pck_ca, [certificate for name, certificate in revoked.items() if name == "pck"], ends),
     )
+
+
+def _mark(marked: bool) -> str:
+    return f"UID2 {TEST_MARK} " if marked else ""
 
 
 _Extend = Callable[[x509.CertificateBuilder], x509.CertificateBuilder]

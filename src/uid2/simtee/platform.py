@@ -1,7 +1,7 @@
 """A simulated quoting platform: its quotes and its collateral (enclave chapter, section 9)."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from uid2.attestation.quote import (
     encode_report_body,
 )
 from uid2.protocol.ids import EpochSeconds
-from uid2.simtee.certificates import COMPONENTS, PCE_SVN, Hierarchy, make_hierarchy
+from uid2.simtee.certificates import COMPONENTS, PCE_SVN, Authority, Hierarchy, make_hierarchy
 from uid2.simtee.scenario import Scenario, SimulatedEnclave
 
 # The simulated quoting enclave's signer: the digest of a text, so no real enclave can have it.
@@ -50,11 +50,15 @@ class SimulatedPlatform:
 
     @classmethod
     def create(
-        cls, now: EpochSeconds, scenario: Scenario | None = None, crl_url: str | None = None
+        cls,
+        now: EpochSeconds,
+        scenario: Scenario | None = None,
+        crl_url: str | None = None,
+        root: Authority | None = None,
     ) -> "SimulatedPlatform":
-        """New keys, certificates and documents as of `now` (epoch seconds)."""
+        """New keys, certificates and documents as of `now` (epoch seconds); several platforms may share a `root`."""
         chosen = Scenario() if scenario is None else scenario
-        hierarchy = make_hierarchy(chosen, now, crl_url)
+        hierarchy = make_hierarchy(chosen, now, crl_url, root)
         key = hierarchy.tcb_signer.key
         return cls(
             scenario=chosen,
@@ -91,8 +95,9 @@ class SimulatedPlatform:
         scenario = self.scenario
         header = QuoteHeader(3, 2, 0, QE_SVN, PCE_SVN, INTEL_QE_VENDOR, bytes(20))
         attributes = enclave.flags.to_bytes(8, "little") + enclave.xfrm.to_bytes(8, "little")
-        report = _report(
-            enclave.mr_enclave, enclave.mr_signer, attributes, enclave.product_id, enclave.svn, report_data
+        report = replace(
+            _report(enclave.mr_enclave, enclave.mr_signer, attributes, enclave.product_id, enclave.svn, report_data),
+            misc_select=enclave.misc_select,
         )
         signed = encode_header(header) + encode_report_body(report)
         public = self.attestation_key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)[1:]

@@ -16,7 +16,7 @@ from uid2.attestation.policy import TcbPolicy
 from uid2.attestation.quote import parse_quote
 from uid2.attestation.reasons import AttestationError, AttestationReason, CollateralUnavailable
 from uid2.attestation.roots import TrustRoot
-from uid2.attestation.verify import VerifiedQuote, verify_quote
+from uid2.attestation.verify import VerifiedQuote, check_root, verify_quote
 from uid2.core.verifiers.interface import Attested, Evidence, EvidenceRefusedError, EvidenceUndecidedError
 from uid2.protocol.errors import DependencyError
 from uid2.protocol.ids import EpochSeconds
@@ -58,6 +58,8 @@ class AzureSgxVerifier:
         # Until the signatures are verified this is what the operator claims; the log of a refusal should say it.
         facts["mr_enclave"] = quote.report.mr_enclave.hex()
         platform = platform_key(quote)
+        # Before anything is fetched: a platform of another root, a simulated one for instance, is refused for good.
+        check_root(platform.chain, self.root)
         collateral = await self.collateral.collateral_for(platform.fmspc, platform.authority, now)
         verified = await asyncio.to_thread(verify_quote, evidence.payload, collateral, self.root, self.policy, now)
         facts |= {
