@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,22 @@ def free_offset() -> int:
 
 
 @contextlib.contextmanager
-def running_core(folder: Path, *, broken: tuple[str, ...] = (), **settings: Any) -> Iterator[CoreProcess]:
-    """Start, wait until the service port answers, yield, stop. `broken` stores have no metadata."""
+def running_core(
+    folder: Path,
+    *,
+    broken: tuple[str, ...] = (),
+    prepare: Callable[[Path], None] = lambda _: None,
+    **settings: Any,
+) -> Iterator[CoreProcess]:
+    """Start, wait until the service port answers, yield, stop.
+
+    `broken` stores have no metadata; `prepare` may change the bucket before the start.
+    """
     bucket = folder / "bucket"
     shutil.copytree(STORES, bucket, ignore=shutil.ignore_patterns("operator-mock"))
     for store in broken:
         (bucket / store / "metadata.json").unlink()
+    prepare(bucket)
     offset = free_offset()
     url = f"http://127.0.0.1:{8088 + offset}"
     members = {

@@ -12,12 +12,12 @@ START_SECONDS: Final = 10.0
 
 
 @contextlib.contextmanager
-def serving(application: AsgiApplication, host: str = "127.0.0.1") -> Iterator[str]:
-    """Gives the origin, `http://<host>:<port>`, of a port that was free; serves until the block ends."""
+def serving(application: AsgiApplication, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Gives the origin, `http://<host>:<port>`; serves until the block ends. Port 0: one that is free."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="serving", daemon=True)
     thread.start()
-    listener = bind_socket(host, 0)
+    listener = bind_socket(host, port)
     server = HttpServer(application, [listener])
     try:
         asyncio.run_coroutine_threadsafe(server.start(), loop).result(START_SECONDS)
