@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from uid2.cli import core, enclave, inspect, map, operator, token, up  # noqa: A004 - the command is called map
+from uid2.cli import aks, core, enclave, inspect, map, operator, token, up  # noqa: A004 - the command is called map
 from uid2.protocol.errors import Uid2Error
 
 
@@ -46,6 +46,7 @@ app.add_typer(operator.app, name="operator")
 app.add_typer(core.app, name="core")
 app.add_typer(inspect.app, name="inspect")
 app.add_typer(enclave.app, name="enclave")
+app.add_typer(aks.app, name="aks")
 
 
 def main() -> None:
