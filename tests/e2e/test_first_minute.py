@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from running_stack import Stack, command, free_offset, running_stack
@@ -133,7 +134,6 @@ def test_a_taken_port_is_named_with_the_fix(stack: Stack, tmp_path: Path) -> Non
 
 
 def test_a_broken_store_stops_the_start_with_its_place(tmp_path: Path) -> None:
-    """An operator that reads its stores itself; behind a Core it would wait for better ones."""
     with running_stack(tmp_path):
         pass
     sites = tmp_path / "stores-uid2/sites/sites.json"
@@ -147,19 +147,50 @@ def test_a_broken_store_stops_the_start_with_its_place(tmp_path: Path) -> None:
     }
     config.write_text(json.dumps(alone))
 
+    # A stack, and an operator that reads its stores itself.
+    for words in (("up", "--state", str(tmp_path), "--json"), ("operator", "serve", "--config", str(config))):
+        result = subprocess.run(
+            command(*words),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "port_offset": str(free_offset())},
+        )
+
+        assert result.returncode == 2
+        assert "sites.json" in result.stderr
+        assert "clientTypes" in result.stderr
+        assert result.stdout == ""
+
+
+def test_a_second_stack_from_the_same_folder_is_refused(stack: Stack) -> None:
     result = subprocess.run(
-        command("operator", "serve", "--config", str(config)),
+        command("up", "--state", str(stack.state)),
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=60,
         env={**os.environ, "port_offset": str(free_offset())},
     )
 
     assert result.returncode == 2
-    assert "sites.json" in result.stderr
-    assert "clientTypes" in result.stderr
-    assert result.stdout == ""
+    assert "another stack is running" in result.stderr
+    assert uid2("token", "someone@example.com", "--state", str(stack.state)).returncode == 0
+
+
+def test_core_decided_about_the_operator_and_says_so(stack: Stack) -> None:
+    """Attested through the simulated TEE: nothing of a stand-alone mode is left."""
+    config = json.loads((stack.state / "operator-uid2-0" / "config.json").read_bytes())
+    assert not [name for name in config if name.startswith("storage_mock")]
+    status = httpx.get(f"{stack.ops_url}/ops/status", trust_env=False).json()
+    assert (status["attested"], status["attestation"]["report_data_version"]) == (True, 2)
+    written = (stack.state / "core-uid2" / "core.log").read_text()
+    verdict = next(line for line in written.splitlines() if "attestation accepted" in line)
+    record = json.loads((stack.state / "operator-uid2-0" / "identity.json").read_bytes())
+    assert f"mr_enclave={record['mr_enclave']}" in verdict
+    assert "root=TEST" in verdict
+    assert httpx.get(f"{stack.banner['core']}/ops/healthcheck", trust_env=False).status_code == 200
 
 
 def test_several_operators_share_keys_and_salts(tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ MALFORMED = "canary-malformed-51aa"
 ALLOWED = {
     "client key": {"credentials.json"},
     "client secret": {"credentials.json", "clients.json"},
+    "operator key": {"programs.json", "config.json"},
+    "key of the opt-out service": {"programs.json", "config.json"},
+    "secret of attestation tokens": {"config.json"},
 }
 
 
@@ -100,11 +103,22 @@ def calls(stack: Stack) -> tuple[dict[str, bytes], list[bytes]]:
     return needles, refusals
 
 
+def secrets_of_programs(state: Path) -> dict[str, bytes]:
+    keys = json.loads((state / "stores-uid2" / "programs.json").read_bytes())
+    core = json.loads((state / "core-uid2" / "config.json").read_bytes())
+    return {
+        "operator key": keys["operators"][0].encode(),
+        "key of the opt-out service": keys["optout"].encode(),
+        "secret of attestation tokens": core["att_token_enc_key"].encode(),
+    }
+
+
 def test_no_canary_is_left_behind(tmp_path: Path) -> None:
     with running_stack(tmp_path) as stack:
         needles, refusals = calls(stack)
         watched = [httpx.get(f"{stack.ops_url}{path}").content for path in ("/metrics", "/ops/status")]
         assert b"uid2_" in watched[0]
+        needles |= secrets_of_programs(tmp_path)
     log = stack.log.read_bytes()
     assert re.search(rb"[a-z]", log)
     texts = {"metrics": watched[0], "status": watched[1], "refusals": b"\n".join(refusals)}

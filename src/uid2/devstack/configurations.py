@@ -1,15 +1,18 @@
 """The configurations of a development stack's programs, in the documented keys."""
 
+import json
 import secrets
 from pathlib import Path
 from typing import Final
 
+from uid2.devstack.demo_programs import ENCLAVE
 from uid2.devstack.simulated_tee import SimulatedTee
 from uid2.devstack.state import State
 from uid2.protocol.encoding import encode_base64
 
 JWT_KEY: Final = "jwt_signing_key.pem"
 ROOT: Final = "simulated_root.pem"
+RECORD: Final = "identity.json"
 
 
 def core_config(state: State, folder: Path, host: str, origin: str, tee: SimulatedTee) -> dict[str, object]:
@@ -44,8 +47,21 @@ def operator_config(
         "client_side_token_generate": True,
         "validate_service_links": True,
         "optout_status_api_enabled": True,
+        "identity_record": str(folder / RECORD),
         "optout_data_dir": str(folder / "optout"),
         "optout_s3_folder": "optout/",
         "uid_instance_id_prefix": "local-operator",
         "http_host": host,
     }
+
+
+def identity_record() -> bytes:
+    """What a build would publish of itself, here of the simulated enclave; evidence is held against it."""
+    members = {
+        "mr_enclave": ENCLAVE.mr_enclave.hex(),
+        "mr_signer": ENCLAVE.mr_signer.hex(),
+        "product_id": ENCLAVE.product_id,
+        "svn": ENCLAVE.svn,
+        "measurement": "simulated",
+    }
+    return json.dumps(members, indent=1).encode() + b"\n"

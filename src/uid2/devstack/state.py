@@ -6,9 +6,11 @@ DIR/stores-<scope>/programs.json      keys of the operators and of the opt-out s
 DIR/core-<scope>/                 configuration, JWT key and log of Core
 DIR/operator-<scope>-<n>/         configuration, log and local opt-out data of operator n
 DIR/running.json                  addresses of the running stack; absent when nothing runs
+DIR/lock                          held by the running stack
 """
 
 import contextlib
+import fcntl
 import os
 import secrets
 import shutil
@@ -29,6 +31,7 @@ DEFAULT_STATE: Final = Path(".uid2")
 CREDENTIALS: Final = "credentials.json"
 PROGRAMS: Final = "programs.json"
 RUNNING: Final = "running.json"
+LOCK: Final = "lock"
 SALTS_NOTE: Final = "salts.count"
 DEFAULT_SALTS: Final = 1000
 
@@ -91,6 +94,20 @@ def open_state(
             f"the demo keys in {stores} have expired", next_step=f"remove {stores}; the next start makes new ones"
         )
     return state
+
+
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """One stack a folder; ConfigurationError when another holds it. The kernel lets go when the process ends."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (directory / LOCK).open("wb") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(
+                f"another stack is running from {directory}", next_step="stop it, or name another folder with --state"
+            ) from None
+        yield
 
 
 def read_credentials(directory: Path, scope: str = "uid2") -> DemoCredentials:

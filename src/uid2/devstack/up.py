@@ -11,7 +11,7 @@ from typing import Final
 
 from uid2.devstack.banner import json_banner, text_banner
 from uid2.devstack.children import PROGRAM, Child, Children
-from uid2.devstack.configurations import JWT_KEY, ROOT, core_config, operator_config
+from uid2.devstack.configurations import JWT_KEY, RECORD, ROOT, core_config, identity_record, operator_config
 from uid2.devstack.demo_programs import create_jwt_key
 from uid2.devstack.ports import (
     CORE_OPS_PORT,
@@ -25,7 +25,8 @@ from uid2.devstack.ports import (
     require_free_ports,
 )
 from uid2.devstack.simulated_tee import SimulatedTee, simulated_tee
-from uid2.devstack.state import Running, State, announced, open_state, write_private
+from uid2.devstack.state import Running, State, alone, announced, open_state, write_private
+from uid2.devstack.store_check import check_stores
 from uid2.devstack.verdicts import verdicts
 from uid2.protocol.ids import EpochMillis, EpochSeconds
 
@@ -52,12 +53,14 @@ def run_stack(
     require_free_ports(ports_of(offset, operators))
     stop = threading.Event()
     now = EpochMillis(time.time_ns() // 1_000_000)
-    state = open_state(directory, salts=salts, scope=scope, now=now)
     with (
+        alone(directory),
         _stopping_signals(stop),
         simulated_tee(HOST, EpochSeconds(now // 1000)) as tee,
         contextlib.ExitStack() as stack,
     ):
+        state = open_state(directory, salts=salts, scope=scope, now=now)
+        check_stores(state.stores, now)
         children = Children(stop, program)
         stack.callback(children.stop_all)
         core = _start_core(children, state, offset, tee)
@@ -98,6 +101,7 @@ def _start_operator(
 ) -> Child:
     folder = state.directory / f"operator-{state.credentials.identity_scope}-{number}"
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    write_private(folder / RECORD, identity_record())
     shift = offset + PORT_STEP * number
     return children.start(
         "operator",

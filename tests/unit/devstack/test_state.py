@@ -9,11 +9,13 @@ from uid2.devstack.state import (
     CREDENTIALS,
     PROGRAMS,
     Running,
+    alone,
     announced,
     open_state,
     read_credentials,
     read_running,
 )
+from uid2.devstack.store_check import check_stores
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import EpochMillis
 
@@ -91,3 +93,34 @@ def test_unreadable_credentials_name_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigurationError, match=CREDENTIALS):
         read_credentials(tmp_path)
+
+
+def test_a_folder_belongs_to_one_stack(tmp_path: Path) -> None:
+    with alone(tmp_path), pytest.raises(ConfigurationError, match="another stack"), alone(tmp_path):
+        raise AssertionError("entered twice")
+    with alone(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "words"),
+    [
+        ("operators/operators.json", "[{}]", "operators.json"),
+        ("enclaves/metadata.json", "{}", "enclaves"),
+        ("clients/clients.json", None, "clients"),
+    ],
+)
+def test_broken_stores_are_named_before_anything_starts(
+    tmp_path: Path, file: str, damage: str | None, words: str
+) -> None:
+    opened(tmp_path)
+    bucket = tmp_path / "stores-uid2"
+    check_stores(bucket, NOW)
+    (bucket / file).unlink()
+    if damage is not None:
+        (bucket / file).write_text(damage)
+
+    with pytest.raises(ConfigurationError, match=words) as refusal:
+        check_stores(bucket, NOW)
+
+    assert "makes new stores" in refusal.value.next_step
