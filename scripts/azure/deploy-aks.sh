@@ -40,7 +40,9 @@ while [ $# -gt 0 ]; do
         *) fail "unknown argument $1" "see --help" ;;
     esac
 done
-[ -n "$group" ] && [ -n "$cluster" ] && [ -n "$region" ] || fail "--group, --cluster and --region are needed" "see --help"
+if [ -z "$group" ] || [ -z "$cluster" ] || [ -z "$region" ]; then
+    fail "--group, --cluster and --region are needed" "see --help"
+fi
 case "$nodes$most_nodes" in *[!0-9]*) fail "--nodes and --most-nodes are numbers" "correct them" ;; esac
 [ "$nodes" -ge 2 ] || fail "--nodes $nodes: two operators need two nodes" "give 2 or more"
 [ "$most_nodes" -ge "$nodes" ] || fail "--most-nodes is below --nodes" "give $nodes or more"
