@@ -192,29 +192,43 @@ def _key_acl(record: RecordReader) -> KeyAcl:
     )
 
 
-SITES: Final = AdminStore[Site]("sites", parse_sites, encode_sites, lambda site: site.id)
-CLIENTS: Final = AdminStore[Client]("clients", parse_clients, encode_clients, lambda client: client.key_hash)
-ADMIN_KEYSETS: Final = AdminStore[AdminKeyset](
+SITES: Final[AdminStore[Site]] = AdminStore("sites", parse_sites, encode_sites, lambda site: site.id)
+CLIENTS: Final[AdminStore[Client]] = AdminStore(
+    "clients", parse_clients, encode_clients, lambda client: client.key_hash
+)
+ADMIN_KEYSETS: Final[AdminStore[AdminKeyset]] = AdminStore(
     "admin_keysets", parse_admin_keysets, encode_admin_keysets, lambda record: record.keyset.keyset_id
 )
-KEYSETS: Final = AdminStore[Keyset]("keysets", parse_keysets, encode_keysets, lambda keyset: keyset.keyset_id)
-KEYSET_KEYS: Final = AdminStore[KeysetKey]("keyset_keys", parse_keyset_keys, encode_keyset_keys, lambda key: key.id)
-SITE_KEYS: Final = AdminStore[SiteKey]("keys", parse_site_keys, encode_site_keys, lambda key: key.id)
-KEY_ACLS: Final = AdminStore[KeyAcl]("keys_acl", parse_key_acls, encode_key_acls, lambda acl: acl.site_id)
-OPERATORS: Final = AdminStore[OperatorKey]("operators", parse_operators, encode_operators, lambda key: key.key_hash)
-ENCLAVES: Final = AdminStore[Enclave]("enclaves", parse_enclaves, encode_enclaves)
-SERVICES: Final = AdminStore[Service]("services", parse_services, encode_services, lambda record: record.service_id)
-SERVICE_LINKS: Final = AdminStore[ServiceLink](
+KEYSETS: Final[AdminStore[Keyset]] = AdminStore(
+    "keysets", parse_keysets, encode_keysets, lambda keyset: keyset.keyset_id
+)
+KEYSET_KEYS: Final[AdminStore[KeysetKey]] = AdminStore(
+    "keyset_keys", parse_keyset_keys, encode_keyset_keys, lambda key: key.id
+)
+SITE_KEYS: Final[AdminStore[SiteKey]] = AdminStore("keys", parse_site_keys, encode_site_keys, lambda key: key.id)
+KEY_ACLS: Final[AdminStore[KeyAcl]] = AdminStore("keys_acl", parse_key_acls, encode_key_acls, lambda acl: acl.site_id)
+OPERATORS: Final[AdminStore[OperatorKey]] = AdminStore(
+    "operators", parse_operators, encode_operators, lambda key: key.key_hash
+)
+ENCLAVES: Final[AdminStore[Enclave]] = AdminStore("enclaves", parse_enclaves, encode_enclaves)
+SERVICES: Final[AdminStore[Service]] = AdminStore(
+    "services", parse_services, encode_services, lambda record: record.service_id
+)
+SERVICE_LINKS: Final[AdminStore[ServiceLink]] = AdminStore(
     "service_links", parse_service_links, encode_service_links, lambda link: link.key
 )
-KEYPAIRS: Final = AdminStore[ClientSideKeypair](
+KEYPAIRS: Final[AdminStore[ClientSideKeypair]] = AdminStore(
     "client_side_keypairs",
     parse_client_side_keypairs,
     encode_client_side_keypairs,
     lambda keypair: keypair.subscription_id,
 )
-PARTNERS: Final = AdminStore[Partner]("partners", parse_partners, encode_partners, lambda partner: partner.name)
-CLOUD_KEYS: Final = AdminStore[CloudKey]("cloud_encryption_keys", parse_cloud_keys, encode_cloud_keys, lambda k: k.id)
+PARTNERS: Final[AdminStore[Partner]] = AdminStore(
+    "partners", parse_partners, encode_partners, lambda partner: partner.name
+)
+CLOUD_KEYS: Final[AdminStore[CloudKey]] = AdminStore(
+    "cloud_encryption_keys", parse_cloud_keys, encode_cloud_keys, lambda k: k.id
+)
 
 # In the order their metadata is written: what others refer to comes first.
 STORES: Final[tuple[AdminStore[Any], ...]] = (

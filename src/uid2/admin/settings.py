@@ -27,6 +27,8 @@ class UniverseSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     filter_key_over_cut_off_days: bool = False
     enable_v4_raw_uid: bool = False
     private_operator_cstg: bool = False
+    # Public Ed25519 keys, base64, that may sign the log of trusted enclaves.
+    enclave_log_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for kind in ("master", "site"):

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from uid2.cli import aks, core, enclave, inspect, map, operator, token, up  # noqa: A004 - the command is called map
+from uid2.cli import (
+    admin,
+    aks,
+    core,
+    enclave,
+    inspect,
+    map,  # noqa: A004 - the command is called map
+    operator,
+    token,
+    up,
+)
 from uid2.protocol.errors import Uid2Error
 
 
@@ -44,6 +54,7 @@ app.command("token")(token.token)
 app.command("map")(map.map_file)
 app.add_typer(operator.app, name="operator")
 app.add_typer(core.app, name="core")
+app.add_typer(admin.app, name="admin")
 app.add_typer(inspect.app, name="inspect")
 app.add_typer(enclave.app, name="enclave")
 app.add_typer(aks.app, name="aks")
