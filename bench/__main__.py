@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import bulk, http_operator, memory, tables
+from bench import bulk, http_operator, memory, rotation, tables
 from bench.result import Result
 
 RESULTS = Path("bench/results/latest.json")
@@ -15,7 +15,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
-    results: list[Result] = [result for part in (bulk, tables, http_operator, memory) for result in part.measure(quick)]
+    results: list[Result] = [
+        result for part in (bulk, tables, rotation, http_operator, memory) for result in part.measure(quick)
+    ]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps([result.members() for result in results], indent=1) + "\n")
     for result in results:

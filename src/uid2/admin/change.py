@@ -45,6 +45,7 @@ class Change:
         self.draw = draw
         self.contents: dict[str, bytes] = {}
         self.replacements: dict[str, Replacement] = {}
+        self.removals: list[str] = []
 
     @property
     def now(self) -> EpochSeconds:
@@ -152,8 +153,20 @@ class Change:
         return None if blob is None else blob.data
 
     def put_content(self, path: str, data: bytes) -> None:
-        """A content file under a name that no metadata holds yet; it is written before the change is decided."""
+        """A content file under a name that nothing has yet; it is written before the change is decided."""
         self.contents[path] = data
+
+    def free_name(self, path: str) -> str:
+        """`path`, or with a random ending where a writer that was killed has left something."""
+        return path if self.content(path) is None else f"{path}-{self.draw(4).hex()}"
+
+    def remove_content(self, path: str) -> None:
+        """A content file that no reader can be about to read; it goes after the change is made."""
+        self.removals.append(path)
+
+    def list(self, prefix: str) -> "list[str]":
+        """Paths of what is in the folder, below `prefix`."""
+        return self._folder.list(prefix)
 
     def next_version(self, old: int | None) -> int:
         """Epoch milliseconds, and more than `old`."""

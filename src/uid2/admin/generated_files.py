@@ -24,6 +24,7 @@ from uid2.admin.records import (
     SITES,
     AdminStore,
 )
+from uid2.admin.salt_store import SALTS_METADATA
 from uid2.protocol.cloud_keys import CloudKey
 from uid2.protocol.encrypted_file import encrypt_store_file
 from uid2.protocol.ids import FALLBACK_SITE, Role, SiteId
@@ -31,7 +32,6 @@ from uid2.protocol.keysets import Keyset
 from uid2.protocol.operators import OperatorType
 from uid2.protocol.store_json import parse_json, write_json
 
-SALTS: Final = "salts/metadata.json"
 IV_LENGTH: Final = 12
 KEY_ID: Final = "key_id"
 _FILE_NAME: Final = re.compile(r"[^/]+\Z")
@@ -157,7 +157,7 @@ def _encrypt_store(
 
 def _encrypt_salts(change: Change, target: _Target, key: CloudKey) -> None:
     """All snapshots, each under a name that tells its key."""
-    document = change.document(SALTS)
+    document = change.document(SALTS_METADATA)
     if document is None:
         return
     path = f"salts/{target.encrypted_scope}metadata.json"

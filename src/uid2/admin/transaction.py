@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar, final
 
 from uid2.admin.change import Change, Draw, Replacement
 from uid2.admin.errors import ConflictError
-from uid2.admin.folder import Folder
+from uid2.admin.folder import ABSENT, Folder
 from uid2.admin.journal import JournalState, Pending, decide, put_in_place, serial_of, settle, settled_journal
 from uid2.protocol.errors import StoreUnavailableError
 from uid2.protocol.ids import EpochMillis
@@ -80,7 +80,8 @@ class Universe:
             for item in change.replacements.values()
         )
         for path, data in change.contents.items():
-            self.folder.put(path, data)
+            # Somebody else may have chosen the same name: then this change is made again.
+            self.folder.put(path, data, ABSENT)
             written = self.folder.read(path)
             if written is None or written.data != data:
                 raise StoreUnavailableError(
@@ -107,6 +108,8 @@ class Universe:
 
     def _remove_old(self, change: Change) -> None:
         """Content of versions before the previous one: whoever still reads has the previous one at most."""
+        for path in change.removals:
+            self.folder.delete(path)
         for item in change.replacements.values():
             if item.previous_version is None:
                 continue

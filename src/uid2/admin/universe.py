@@ -8,18 +8,16 @@ from uid2.admin.change import Change
 from uid2.admin.errors import RefusedError
 from uid2.admin.keysets import create_special_keysets
 from uid2.admin.records import STORES
+from uid2.admin.salt_rotation import DAY_MS, SALT_LENGTH, SNAPSHOT_LIFETIME_DAYS, next_refresh
+from uid2.admin.salt_store import SALTS_METADATA, SNAPSHOT_PREFIX
 from uid2.admin.settings import UNIVERSE, UniverseSettings, encode_settings
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.salts import SaltMetadata, SaltSnapshotEntry, encode_salt_metadata
 from uid2.protocol.store_json import write_json
 
-DAY_MS: Final = 86_400_000
-SNAPSHOT_DAYS: Final = 7
-REFRESH_DAYS: Final = 30
+OLDEST_DAYS: Final = 360
 FIRST_BUCKET: Final = 1_000_000
-SALT_LENGTH: Final = 32
 MOST_SALTS: Final = 1_048_576
-SALTS_METADATA: Final = "salts/metadata.json"
 OPERATOR_CONFIG: Final = "operator/operator-config.json"
 _BLOCK: Final = 16_384
 _RUNTIME_ENVIRONMENT: Final = {"development": "test", "test": "test", "integ": "integ", "prod": "prod"}
@@ -46,20 +44,15 @@ def initialise(change: Change, settings: UniverseSettings, salts: int) -> None:
 
 
 def _first_salts(change: Change, count: int) -> None:
-    """One snapshot from today on; every bucket was last updated today."""
+    """One snapshot from today on.
+
+    Last updates are spread over the year before: buckets of one day would all be due on one day, for ever.
+    """
     today = change.now_ms // DAY_MS * DAY_MS
-    location = f"salts/salts.txt.{today}"
-    # The writer's rule: a last update that is a multiple of 1000 ms is written one later (11.5).
-    tail = f",{today + REFRESH_DAYS * DAY_MS},,,,,,,\n"
-    blocks = []
-    for first in range(0, count, _BLOCK):
-        size = min(_BLOCK, count - first)
-        drawn = change.draw(SALT_LENGTH * size)
-        salts = (b64encode(drawn[SALT_LENGTH * i : SALT_LENGTH * (i + 1)]).decode() for i in range(size))
-        blocks.append(
-            "".join(f"{FIRST_BUCKET + first + i},{today + 1},{salt}{tail}" for i, salt in enumerate(salts)).encode()
-        )
-    change.put_content(location, b"".join(blocks))
+    location = change.free_name(f"{SNAPSHOT_PREFIX}{today}")
+    change.put_content(
+        location, b"".join(_rows(change, first, min(_BLOCK, count - first), today) for first in range(0, count, _BLOCK))
+    )
     version = change.next_version(None)
     metadata = SaltMetadata(
         version=version,
@@ -67,10 +60,27 @@ def _first_salts(change: Change, count: int) -> None:
         first_level=b64encode(change.draw(SALT_LENGTH)).decode(),
         id_prefix="d",
         id_secret=b64encode(change.draw(SALT_LENGTH)).decode(),
-        salts=(SaltSnapshotEntry(EpochMillis(today), EpochMillis(today + SNAPSHOT_DAYS * DAY_MS), location, count),),
+        salts=(
+            SaltSnapshotEntry(
+                EpochMillis(today), EpochMillis(today + SNAPSHOT_LIFETIME_DAYS * DAY_MS), location, count
+            ),
+        ),
         key_id=None,
     )
     change.put_document(SALTS_METADATA, encode_salt_metadata(metadata), "salts", version)
+
+
+def _rows(change: Change, first: int, count: int, today: int) -> bytes:
+    salts, ages = change.draw(SALT_LENGTH * count), change.draw(2 * count)
+    rows = []
+    for i in range(count):
+        age = int.from_bytes(ages[2 * i : 2 * i + 2], "big") % OLDEST_DAYS
+        updated = today - age * DAY_MS
+        salt = b64encode(salts[SALT_LENGTH * i : SALT_LENGTH * (i + 1)]).decode()
+        due = next_refresh(updated, age)
+        # The writer's rule: a last update that is a multiple of 1000 ms is written one later (11.5).
+        rows.append(f"{FIRST_BUCKET + first + i},{updated + 1},{salt},{due},,,,,,,\n")
+    return "".join(rows).encode()
 
 
 def _operator_config(environment: str) -> dict[str, object]:

@@ -12,6 +12,7 @@ from uid2.cli import (
     admin_keysets,
     admin_operators,
     admin_partners,
+    admin_salts,
     admin_services,
     admin_sites,
 )
@@ -88,6 +89,7 @@ app.add_typer(admin_sites.app, name="site")
 app.add_typer(admin_clients.app, name="client")
 app.add_typer(admin_keysets.app, name="keyset")
 app.add_typer(admin_keysets.keys, name="key")
+app.add_typer(admin_salts.app, name="salt")
 app.add_typer(admin_operators.app, name="operator")
 app.add_typer(admin_operators.enclaves, name="enclave")
 app.add_typer(admin_services.app, name="service")

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from uid2.admin import (
     keysets,
     operators,
     partners,
+    salt_store,
     services,
     sites,
 )
@@ -38,6 +40,7 @@ OTHER_LOG_KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(1, 33)))
 MR_ENCLAVE = "ab" * 32
 SIMULATED = "00" * 8 + "cd" * 24
 DAY = 86_400
+TODAY = NOW // 86_400_000 * 86_400_000
 
 
 class Ticking:
@@ -66,9 +69,9 @@ def registrable(origin: str) -> str | None:
     return ".".join(host.split(".")[-2:]) if "." in host else None
 
 
-def new_universe(root: Path, clock: Ticking | None = None, seed: int = 1, **members: Any) -> Universe:
+def new_universe(root: Path, clock: Ticking | None = None, seed: int = 1, salts: int = 160, **members: Any) -> Universe:
     universe = universe_in(LocalFolder(root), clock, seed)
-    universe.run(lambda change: initialise(change, settings(**members), 16))
+    universe.run(lambda change: initialise(change, settings(**members), salts))
     return universe
 
 
@@ -110,6 +113,8 @@ OPERATIONS: dict[str, Callable[[Change], Any]] = {
     "key rotate site": lambda c: keys.rotate_site(c, 3, 1, force=True),
     "key rotate all": lambda c: keys.rotate_all_sites(c, 1, force=True),
     "key rotate keyset": lambda c: keys.rotate_keyset_key(c, 4, 1, force=True),
+    "salt rotate": lambda c: salt_store.rotate_salts(c, EpochMillis(TODAY + 3 * 86_400_000), Fraction(1)),
+    "salt rebuild": lambda c: salt_store.rebuild_salts(c),
     "operator add": lambda c: operators.add_operator(c, "another", 3, roles=[Role.OPTOUT]),
     "operator update": lambda c: operators.update_operator(c, "private", site_id=4),
     "operator roles": lambda c: operators.set_operator_roles(c, "private", [Role.OPTOUT]),

@@ -12,9 +12,10 @@ from admin_stage import NOW, OPERATIONS, Ticking, new_universe, populate, regist
 from uid2.admin.change import Change
 from uid2.admin.local_folder import LocalFolder
 from uid2.admin.records import STORES
+from uid2.admin.salt_store import SALTS_METADATA
 from uid2.admin.sites import add_site
 from uid2.admin.transaction import Universe
-from uid2.admin.universe import SALTS_METADATA, initialise
+from uid2.admin.universe import initialise
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.salts import parse_salt_metadata
@@ -61,6 +62,7 @@ def contents(root: Path) -> dict[str, Any]:
     found: dict[str, Any] = {store.name: reader.records(store) for store in STORES}
     salts = reader.document(SALTS_METADATA)
     if salts is not None:
+        found["salts"] = salts
         for snapshot in parse_salt_metadata(salts, EpochMillis(NOW)).salts:
             content = reader.content(snapshot.location)
             assert content is not None

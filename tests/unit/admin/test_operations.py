@@ -72,7 +72,7 @@ def test_a_new_universe_has_keys_salts_and_empty_stores(tmp_path: Path) -> None:
     metadata = parse_salt_metadata((tmp_path / "salts/metadata.json").read_bytes(), EpochMillis(NOW))
     (snapshot,) = metadata.salts
     rows = list(parse_salt_lines((tmp_path / snapshot.location).read_bytes()))
-    assert len(rows) == len({row.current_salt for row in rows}) == snapshot.size == 16
+    assert len(rows) == len({row.current_salt for row in rows}) == snapshot.size == 160
     assert snapshot.effective <= NOW < snapshot.expires
     assert all(row.last_updated % 1000 == 1 for row in rows)
     refused(universe, lambda c: initialise(c, c.settings, 4), "stores in this folder already", 409)
@@ -351,7 +351,7 @@ def test_per_site_files_hold_what_the_site_may_have(universe: Universe, tmp_path
     salts = json.loads((tmp_path / "salts/encrypted/3_private/metadata.json").read_bytes())
     location = salts["salts"][0]["location"]
     rows = list(parse_salt_lines(decrypt_store_file((tmp_path / location).read_bytes(), cloud, "salts")))
-    assert (len(rows), salts["key_id"]) == (16, 1)
+    assert (len(rows), salts["key_id"]) == (160, 1)
     # Nothing has changed: nothing is written.
     assert universe.run(generated_files.sync_encrypted_files).written == ()
     assert universe.run(generated_files.refresh_private_sites).written == ()

@@ -100,6 +100,9 @@ def test_a_dry_run_says_it_and_writes_nothing(admin: Admin) -> None:
         ("key", "rotate-site", "3", "--min-age", "1", "--force"),
         ("key", "rotate-all-sites", "--min-age", "1"),
         ("key", "rotate-keyset", "4", "--min-age", "1"),
+        ("salt", "snapshots"),
+        ("salt", "rotate", "--fraction", "1/2"),
+        ("salt", "rebuild"),
         ("operator", "list"),
         ("operator", "show", "op"),
         ("operator", "reveal", "op"),
@@ -155,7 +158,7 @@ def test_every_command_answers(words: tuple[str, ...], whole: tuple[Admin, dict[
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Admin, dict[str, str]]:
     """A store with one of each, and the names that were made up for it."""
     admin = Admin(tmp_path_factory.mktemp("whole"))
-    admin("init", "--salts", "8")
+    admin("init", "--salts", "500")
     admin("site", "add", "One")
     admin("site", "add", "Two")
     client = admin("client", "add", "web", "--site", "3", "--roles", "GENERATOR")
@@ -183,6 +186,10 @@ def test_values_of_headers_are_not_shown(whole: tuple[Admin, dict[str, str]]) ->
         (("enclave", "add", "x", "--enclave-id", "12"), "64 hexadecimal digits"),
         (("keyset", "set", "--keyset", "4", "--allowed", "four"), "whole numbers"),
         (("partner", "replace-all", "/nowhere"), "cannot be read"),
+        (("salt", "rotate", "--fraction", "x"), "no number"),
+        (("salt", "rotate", "--fraction", "2"), "above 0 and at most 1"),
+        (("salt", "rotate", "--fraction", "1", "--date", "31.1."), "the date is none"),
+        (("salt", "rotate", "--fraction", "1", "--date", "2020-01-01"), "equal or prior"),
         (("init",), "stores in this folder already"),
     ],
 )
