@@ -96,12 +96,15 @@ def local_runtime_config(settings: OperatorSettings) -> RuntimeConfig | None:
 
 
 def optout_files(
-    settings: OperatorSettings, environment: Environment, on_warning: Callable[[str], None]
+    settings: OperatorSettings,
+    environment: Environment,
+    on_warning: Callable[[str], None],
+    service: BlobSource | None = None,
 ) -> OptOutFiles | None:
-    """The opt-out files of this operator; None when it has no folder for them."""
+    """The opt-out files of this operator, of an opt-out service where it has one; None without a folder for them."""
     if settings.optout_data_dir is None:
         return None
-    source, folder = _optout_source(settings)
+    source, folder = _optout_source(settings) if service is None else (service, settings.optout_s3_folder)
     engine = engine_named(settings.bulk_engine)
     return OptOutFiles(
         settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning, engine=engine

@@ -180,6 +180,7 @@ class OperatorProgram:
             "ready": self.started,
             "attested": core is not None and core.attestation.attested,
             "attestation": None if core is None else core.attestation.status(),
+            "optouts": self._operator.optout_status(),
             "missing": [store.store for store in stores if not store.loaded],
             "stores": {
                 store.store: {

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import mmap
-from collections.abc import Callable, Iterable
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import final
 
@@ -11,8 +13,8 @@ from uid2.bulk.engine import Engine, best_engine
 from uid2.bulk.tables import OptOutView, empty_index
 from uid2.operator.context import OptOutRequest
 from uid2.protocol.errors import Uid2Error
-from uid2.protocol.ids import Environment
-from uid2.protocol.optout_log import OptOutEntry
+from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
+from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind
 from uid2.stores.optout_files import OptOutFiles
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,12 @@ class OptOutData:
         taken: Iterable[OptOutEntry] = (),
         on_change: Callable[[OptOutView], None] = lambda _: None,
         engine: Engine | None = None,
+        now: Callable[[], EpochMillis] = lambda: EpochMillis(0),
+        observe: Callable[[str, float], None] = lambda *_: None,
     ) -> None:
+        """`observe(name, seconds)` is told of each refresh: `refreshed`, `failed`, `indexed`."""
+        self._now = now
+        self._observe = observe
         self._engine = engine or best_engine()
         self._files = files
         self._path = index_path
@@ -38,13 +45,15 @@ class OptOutData:
         entries = [(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in taken]
         self.view = OptOutView(self._engine.open_optouts(empty_index(environment).buffer)).with_entries(entries)
         self.failures = 0
+        self.refreshed_at: EpochMillis | None = None
+        self.problem: str | None = None
 
     def load(self) -> bool:
         """Index the files where they changed; whether the view is new. Errors leave it as it was."""
-        if not self._build():
-            return False
-        self._swap()
-        return True
+        changed = self._build()
+        if changed:
+            self._swap()
+        return changed
 
     async def refresh(self) -> bool:
         """`load` in a thread; whether it worked. A failure is logged and the old data stay."""
@@ -52,8 +61,11 @@ class OptOutData:
             changed = await asyncio.to_thread(self._build)
         except Uid2Error as error:
             self.failures += 1
+            self.problem = error.message
+            self._observe("failed", 0.0)
             _log.error("opt-out refresh failed, the old data stay: %s", error.message)
             return False
+        self.failures, self.problem = 0, None
         if changed:
             self._swap()
         return True
@@ -66,12 +78,42 @@ class OptOutData:
 
     async def take(self, optout: OptOutRequest) -> None:
         """Honour a logout from now on; it is durable already."""
-        entry = (bytes(optout.first_level_hash), bytes(optout.raw_uid), int(optout.at))
-        self.view = self.view.with_entries([entry])
-        self._on_change(self.view)
+        self.take_entries([(bytes(optout.first_level_hash), bytes(optout.raw_uid), int(optout.at))])
+
+    def take_entries(self, entries: Sequence[tuple[bytes, bytes, int]]) -> None:
+        """Honour these opt-outs from now on; what is known already does no harm."""
+        if entries:
+            self.view = self.view.with_entries(entries)
+            self._on_change(self.view)
+
+    def newest_file(self) -> EpochSeconds | None:
+        """The time in the name of the newest file indexed."""
+        names = () if self._files is None else self._files.indexed
+        return max((name.created for name in names if name.created is not None), default=None)
+
+    def status(self) -> dict[str, object]:
+        """The member `optouts` of /ops/status. Ages in seconds."""
+        newest, now = self.newest_file(), self._now() // 1000
+        kinds = Counter(name.kind for name in (() if self._files is None else self._files.indexed))
+        return {
+            "entries": self.view.index.size,
+            "fresh_entries": len(self.view.overlay),
+            "partitions": kinds[OptOutFileKind.PARTITION],
+            "deltas": kinds[OptOutFileKind.DELTA],
+            "newest_file_age_seconds": None if newest is None else max(0, now - newest),
+            "refreshed_seconds_ago": None if self.refreshed_at is None else max(0, now - self.refreshed_at // 1000),
+            "failures": self.failures,
+            "problem": self.problem,
+        }
 
     def _build(self) -> bool:
-        return self._files is not None and self._path is not None and self._files.build(self._path)
+        if self._files is None or self._path is None:
+            return False
+        begin = time.perf_counter()
+        changed = self._files.build(self._path)
+        self.refreshed_at = self._now()
+        self._observe("indexed" if changed else "refreshed", time.perf_counter() - begin)
+        return changed
 
     def _swap(self) -> None:
         # On the event loop, as `take`: the overlay that counts is the one of this moment.

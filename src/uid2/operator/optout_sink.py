@@ -7,6 +7,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from uid2.operator.context import OptOutRequest
+from uid2.operator.optout_service import OptOutService
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.errors import ConfigurationError, DependencyError
 from uid2.protocol.optout_log import OptOutEntry
@@ -37,6 +38,17 @@ class JournalSink:
 
     async def record(self, optout: OptOutRequest) -> None:
         await asyncio.to_thread(self._journal.append, entry_of(optout))
+
+
+@final
+class AttestedSink:
+    """The opt-out service, called as an attested operator; blocks a thread, not the loop."""
+
+    def __init__(self, service: OptOutService) -> None:
+        self._service = service
+
+    async def record(self, optout: OptOutRequest) -> None:
+        await asyncio.to_thread(self._service.record, optout)
 
 
 @final

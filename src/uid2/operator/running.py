@@ -25,7 +25,17 @@ from uid2.operator.context import OperatorContext, OptOutSink
 from uid2.operator.core_link import CoreLink
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
-from uid2.operator.optout_sink import JournalSink, NoOptOutSink, OptOutServiceSink, new_instance_id, open_client
+from uid2.operator.optout_service import OptOutService
+from uid2.operator.optout_sink import (
+    AttestedSink,
+    JournalSink,
+    NoOptOutSink,
+    OptOutServiceSink,
+    new_instance_id,
+    open_client,
+)
+from uid2.operator.optout_source import OptOutServiceFiles
+from uid2.operator.optout_tail import OptOutTail
 from uid2.operator.settings import OperatorSettings
 from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, reason_to_stop
 from uid2.operator.store_metrics import StoreMetrics
@@ -43,6 +53,7 @@ from uid2.stores.loading import LoadedStore
 from uid2.stores.optout_journal import OptOutJournal
 from uid2.stores.refresher import StoreRefresher, StoreStatus
 from uid2.stores.snapshot import OperatorSnapshot
+from uid2.stores.sources.base import BlobSource
 
 if TYPE_CHECKING:
     from uid2.attestation.tee.sources import QuoteSource
@@ -100,6 +111,19 @@ class RunningOperator:
         self._context: OperatorContext | None = None
         self._optouts: OptOutData | None = None
         self._journal: OptOutJournal | None = None
+        self._service: OptOutService | None = None
+        self.optout_tail: OptOutTail | None = None
+        if self.core is not None and (settings.optout_metadata_path or settings.optout_api_uri):
+            attestation = self.core.attestation
+            paths = settings.optout_metadata_path, settings.optout_api_uri
+            self._service = OptOutService(attestation, clock, entropy, *paths)
+
+    def optout_status(self) -> dict[str, object] | None:
+        """The member `optouts` of /ops/status."""
+        if self._optouts is None:
+            return None
+        tail = None if self.optout_tail is None else self.optout_tail.status()
+        return {**self._optouts.status(), "tail": tail}
 
     @property
     def context(self) -> OperatorContext:
@@ -126,7 +150,8 @@ class RunningOperator:
             environment = snapshot.runtime_config.identity_environment
             sink = self._open_sink(environment, EpochSeconds(now // 1000))
             self._optouts = self._open_optouts(environment)
-            self._optouts.load()
+            if not self._load_optouts(self._optouts):
+                return
         except StoreFormatError as error:
             raise ConfigurationError(error.message, next_step=error.next_step or "repair the file") from None
         settings = self.settings
@@ -151,6 +176,8 @@ class RunningOperator:
                 tasks.create_task(self.stores.run())
                 tasks.create_task(self._optouts.run(self.settings.cloud_refresh_interval))
                 tasks.create_task(self._watch())
+                if self.optout_tail is not None:
+                    tasks.create_task(self.optout_tail.run())
                 if self.core is not None:
                     tasks.create_task(self._stay_attested(self.core))
         except BaseExceptionGroup as group:
@@ -168,6 +195,8 @@ class RunningOperator:
         self._closing.set()
         if self.core is not None:
             self.core.close()
+        if self._service is not None:
+            self._service.close()
         if self._journal is not None:
             self._journal.close()
         if self._context is not None:
@@ -218,6 +247,38 @@ class RunningOperator:
                 break
         return None
 
+    def _load_optouts(self, optouts: OptOutData) -> bool:
+        """The files and, behind an opt-out service, everything it has taken up to now; False when `close` came first.
+
+        Nothing is served before the first good list of files: an empty one would let through who has opted out.
+        """
+        if self._service is None or not self.settings.optout_metadata_path:
+            optouts.load()
+            return True
+        tail = OptOutTail(self._service, optouts.refresh, optouts.take_entries, self._clock, self._entropy)
+        assert self.core is not None, "the service is known through Core"
+        for pause in self.core.pauses():
+            cursor = tail.begin()
+            try:
+                optouts.load()
+            except (StoreFormatError, StoreUnavailableError) as error:
+                _log.error("the opt-outs could not be loaded: %s", error.message, extra={"next_step": error.next_step})
+            else:
+                optouts.take_entries(tail.catch_up(cursor))
+                self.optout_tail = tail
+                return True
+            if self._closing.wait(pause):
+                break
+        return False
+
+    def _observe_optouts(self, what: str, seconds: float) -> None:
+        metrics, failed = self._metrics, what == "failed"
+        metrics.gauge("uid2_cloud_downloaded_consecutive_refresh_failures", int(failed), store="optout")
+        metrics.count("uid2_cloud_refresh_failures_total" if failed else "uid2_cloud_refreshed_total", store="optout")
+        if what == "indexed":
+            metrics.count("uid2_optout_index_updated_total")
+            metrics.observe("uid2_optout_processing_seconds", seconds, file_type="all")
+
     def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
         self.store_metrics.refreshed(status)
         if store is not None and self._context is not None:
@@ -231,6 +292,8 @@ class RunningOperator:
 
     def _open_sink(self, environment: Environment, now: EpochSeconds) -> OptOutSink:
         settings = self.settings
+        if self._service is not None and (settings.optout_api_uri or settings.optout_metadata_path):
+            return AttestedSink(self._service)
         if settings.optout_api_uri is not None:
             return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, self._instance_id, open_client())
         local = settings.storage_mock or settings.environment == DEVELOPMENT
@@ -245,12 +308,19 @@ class RunningOperator:
             folder.mkdir(parents=True, exist_ok=True)
         return OptOutData(
             environment,
-            optout_files(self.settings, environment, _log.warning),
+            optout_files(self.settings, environment, _log.warning, self._optout_source()),
             _index_path(folder),
             () if self._journal is None else self._journal.entries,
             self._optouts_changed,
             engine_named(self.settings.bulk_engine),
+            self._clock.now_ms,
+            self._observe_optouts,
         )
+
+    def _optout_source(self) -> BlobSource | None:
+        if self._service is None or not self.settings.optout_metadata_path:
+            return None
+        return OptOutServiceFiles(self._service)
 
     def _optouts_changed(self, view: OptOutView) -> None:
         if self._context is not None:

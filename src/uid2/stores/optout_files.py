@@ -11,12 +11,12 @@ A failed listing is an error, never an empty list.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar, final
+from typing import Final, Protocol, TypeVar, final, runtime_checkable
 
 from uid2.bulk.engine import Engine, best_engine
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError
 from uid2.protocol.ids import Environment
-from uid2.protocol.optout_log import OptOutFileKind, OptOutFileName, check_size
+from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
 from uid2.stores.sources.base import BlobSource
 
 DAY_SECONDS: Final = 86_400
@@ -32,6 +32,13 @@ class OptOutFile:
     name: OptOutFileName
     path: Path
     size: int
+
+
+@runtime_checkable
+class StreamingSource(Protocol):
+    """A source that writes a file as it comes."""
+
+    def fetch(self, path: str, target: Path) -> int: ...
 
 
 @final
@@ -62,6 +69,13 @@ class OptOutFiles:
         self._warn = on_warning
         self._skipped: set[str] = set()
         self._indexed: tuple[tuple[str, int], ...] | None = None
+        self.fetched = 0
+
+    @property
+    def indexed(self) -> tuple[OptOutFileName, ...]:
+        """Names of the files of the last build."""
+        names = (OptOutFileName.parse(name) for name, _ in self._indexed or ())
+        return tuple(name for name in names if name is not None)
 
     def find(self) -> list[OptOutFile]:
         """The files to index, sorted by name, fetched where needed.
@@ -106,8 +120,12 @@ class OptOutFiles:
         named = [(path, name) for path, name in listed if name is not None]
         for path, name in reaching_back(named, lambda item: item[1], self._grace):
             target = self._consumer / name.kind / path.rsplit("/", 1)[-1]
-            # Files never change under a name, so one that is here need not be fetched again.
-            if not target.exists():
+            # Files never change under a name: one that is here whole need not be fetched again.
+            if not _whole(target):
+                self.fetched += 1
+                if isinstance(self._source, StreamingSource):
+                    self._source.fetch(path, target)
+                    continue
                 data = self._source.read(path)
                 if self._usable(target.name, len(data)):
                     _keep(target, data)
@@ -152,6 +170,15 @@ def reaching_back(files: Iterable[F], name_of: Callable[[F], OptOutFileName], gr
         or name.created is None
         or name.created >= oldest
     ]
+
+
+def _whole(target: Path) -> bool:
+    """Whether the file is there and no run of entries that was cut off; an empty one is asked for again."""
+    try:
+        size = target.stat().st_size
+    except FileNotFoundError:
+        return False
+    return size > 0 and size % ENTRY_LENGTH == 0
 
 
 def _keep(target: Path, data: bytes) -> None:

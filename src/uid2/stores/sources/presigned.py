@@ -1,6 +1,7 @@
 """Content behind pre-signed HTTPS addresses. The address is a credential: no text here ever holds its query."""
 
-from typing import final
+import io
+from typing import BinaryIO, final
 from urllib.parse import urlsplit
 
 import httpx
@@ -19,7 +20,14 @@ class PresignedSource:
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        data = io.BytesIO()
+        self.copy(path, data, limit)
+        return data.getvalue()
+
+    def copy(self, path: str, target: BinaryIO, limit: int = LARGEST_FILE) -> None:
+        """`read` into an open file, as it comes; after an error what is in it means nothing."""
         shown = shown_address(path)
+        size = 0
         try:
             with self._client.stream("GET", path) as response:
                 if not response.is_success:
@@ -27,12 +35,11 @@ class PresignedSource:
                         f"E12: Data Download Failure - HTTP response code {response.status_code} from {shown}",
                         next_step="the address may have expired; the next refresh fetches a fresh one",
                     )
-                data = bytearray()
                 for chunk in response.iter_bytes():
-                    data += chunk
-                    if len(data) > limit:
+                    size += len(chunk)
+                    if size > limit:
                         raise too_large(shown, limit)
-                return bytes(data)
+                    target.write(chunk)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise StoreUnavailableError(
                 f"E12: Data Download Failure - exception: {type(error).__name__} from {shown}",

@@ -1,0 +1,126 @@
+"""Follows the live tail of the opt-out service (design, 6 and 11.16).
+
+cursor ─▶ files ─▶ pages in order ─▶ …          a gap: files again, then on from the fresh cursor
+                                                no answer: a pause with jitter, then the same cursor again
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final, final
+
+from uid2.operator.optout_service import Entry, OptOutService, TailPage
+from uid2.protocol.errors import DependencyError, Uid2Error
+from uid2.service.clock import Clock, Entropy
+
+WAIT_SECONDS: Final = 25
+# Where the service has no live tail: how long until it is asked again.
+UNSUPPORTED_SECONDS: Final = 300.0
+_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
+_BYTES: Final = 4
+
+_log: Final = logging.getLogger(__name__)
+
+
+@final
+class OptOutTail:
+    """`refresh` loads the files, True when that worked; `take` honours entries from now on. Both on the event loop."""
+
+    def __init__(
+        self,
+        service: OptOutService,
+        refresh: Callable[[], Awaitable[bool]],
+        take: Callable[[tuple[Entry, ...]], None],
+        clock: Clock,
+        entropy: Entropy,
+    ) -> None:
+        self._service = service
+        self._refresh = refresh
+        self._take = take
+        self._clock = clock
+        self._entropy = entropy
+        self._cursor: str | None = None
+        self._failures = 0
+        self._answered: float | None = None
+        self.supported: bool | None = None
+
+    def begin(self) -> str | None:
+        """The cursor before the first load of files, so that nothing falls between the two. Blocks."""
+        try:
+            page = self._service.page(None, 0)
+        except DependencyError as error:
+            _log.error("the live tail of opt-outs cannot be reached: %s", error.message)
+            return None
+        self.supported = page is not None
+        return None if page is None else page.cursor
+
+    def catch_up(self, cursor: str | None) -> tuple[Entry, ...]:
+        """Everything that follows `cursor` up to now; from there `run` goes on. Blocks."""
+        entries: list[Entry] = []
+        try:
+            while cursor is not None:
+                page = self._service.page(cursor, 0)
+                if page is None or page.gap:
+                    return tuple(entries)
+                entries += page.entries
+                self._cursor = cursor = page.cursor
+                if not page.entries:
+                    self._answered = self._clock.monotonic()
+                    break
+        except DependencyError as error:
+            _log.error("the live tail of opt-outs cannot be reached: %s", error.message)
+        return tuple(entries)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await asyncio.sleep(await self.step())
+
+    async def step(self) -> float:
+        """One page; the seconds until the next."""
+        try:
+            page = await asyncio.to_thread(self._service.page, self._cursor, WAIT_SECONDS)
+        except Uid2Error as error:
+            return self._failed(error)
+        self.supported = page is not None
+        if page is None:
+            return UNSUPPORTED_SECONDS
+        if self._failures:
+            _log.info("the live tail of opt-outs is back after %d failures", self._failures)
+        self._failures, self._answered = 0, self._clock.monotonic()
+        return await self._follow(page)
+
+    def status(self) -> dict[str, object]:
+        """The member `tail` of /ops/status."""
+        answered = self._answered
+        return {
+            "supported": self.supported,
+            "failures": self._failures,
+            "answered_seconds_ago": None if answered is None else int(self._clock.monotonic() - answered),
+        }
+
+    async def _follow(self, page: TailPage) -> float:
+        if self._cursor is None or page.gap:
+            if page.gap:
+                _log.warning("there is a gap in the live tail of opt-outs: the files are loaded again")
+            # The cursor counts only once the files before it are indexed.
+            if not await self._refresh():
+                return self._pause()
+        else:
+            self._take(page.entries)
+        self._cursor = page.cursor
+        return 0.0
+
+    def _failed(self, error: Uid2Error) -> float:
+        self._failures += 1
+        if self._failures == 1:
+            _log.error(
+                "the live tail of opt-outs failed, files are still refreshed: %s",
+                error.message,
+                extra={"next_step": error.next_step},
+            )
+        return self._pause()
+
+    def _pause(self) -> float:
+        longest = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        return longest * (0.5 + int.from_bytes(self._entropy.bytes(_BYTES), "big") / 2**33)
