@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "core_service"))
 
-from stage import Stage, running_stage
+from sim_stage import Stage, running_stage
 
 STRICT_POLICY = {
     "accepted_statuses": ["UpToDate"],

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
-from stage import ENCLAVE, MR_ENCLAVE, OPERATOR, Stage, verdict_lines
+from sim_stage import ENCLAVE, MR_ENCLAVE, OPERATOR, Stage, verdict_lines
 
 from running_stack import command, free_offset
 from uid2.attestation.quote import DEBUG

@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from stage import ENCLAVE, FOREIGN_MR_ENCLAVE, MR_ENCLAVE, NOW, Stage, accepted, refused, verdict_lines
+from sim_stage import ENCLAVE, FOREIGN_MR_ENCLAVE, MR_ENCLAVE, NOW, Stage, accepted, refused, verdict_lines
 
 from uid2.attestation.policy import STATUSES
 from uid2.attestation.quote import DEBUG, EINITTOKEN_KEY, INIT, MODE64BIT, PROVISION_KEY

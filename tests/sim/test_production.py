@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from core_process import running_core
-from stage import ENCLAVE, NOW, OPERATOR, PUBLIC_KEY, Stage, prepare, refused
+from sim_stage import ENCLAVE, NOW, OPERATOR, PUBLIC_KEY, Stage, prepare, refused
 
 from running_stack import command
 from uid2.attestation.binding import report_data_v1

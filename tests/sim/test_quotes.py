@@ -4,7 +4,7 @@ import secrets
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from stage import (
+from sim_stage import (
     ENCLAVE,
     KEY,
     NOW,

@@ -159,6 +159,7 @@ class OperatorProgram:
                 self._metrics.gauge("uid2_component_health", int(healthy), component=name)
             if self._operator.core is not None:
                 self._operator.core.attestation.sample()
+            self._operator.sample_optouts()
             if self._operator.ready:
                 await asyncio.to_thread(self._operator.store_metrics.sample, self._operator.context)
             return self._metrics.render()

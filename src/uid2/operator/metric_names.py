@@ -27,7 +27,8 @@ _MAP = "api_contact path dii_type"
 _TRANSFERS = (
     Declared("uid2_cloud_refreshed_total", COUNTER, "opt-out synchronisations", "store"),
     Declared("uid2_cloud_refresh_failures_total", COUNTER, "failed opt-out synchronisations", "store"),
-    Declared("uid2_cloud_downloaded_total", COUNTER, "opt-out files read", "store"),
+    Declared("uid2_cloud_downloaded_total", COUNTER, "opt-out files fetched", "store"),
+    Declared("uid2_cloud_downloaded_consecutive_refresh_failures", GAUGE, "0 or 1 as above", "store"),
 )
 
 METRICS: Final = (
@@ -108,6 +109,11 @@ METRICS: Final = (
     Declared("uid2_optout_processing_seconds", SUMMARY, "building the opt-out index", "file_type"),
     Declared("uid2_optout_entries_indexed", GAUGE, "opt-outs indexed"),
     Declared("uid2_optout_ad_id_count", GAUGE, "raw UIDs indexed"),
+    Declared("uid2_optout_deltas_indexed", GAUGE, "delta files indexed"),
+    Declared("uid2_optout_partitions_indexed", GAUGE, "partition files indexed"),
+    Declared("uid2_operator_optout_file_age_seconds", GAUGE, "now minus the time of the newest file; -1: no file"),
+    Declared("uid2_operator_optout_refresh_age_seconds", GAUGE, "since the last good list of files; -1: none yet"),
+    Declared("uid2_operator_optout_tail_age_seconds", GAUGE, "since the live tail last answered; -1: it does not"),
     Declared("uid2_optout_index_updated_total", COUNTER, "updates of the opt-out index"),
     Declared("uid2_api_usage_log_cycle_skipped_total", COUNTER, "usage log cycles skipped"),
     Declared("uid2_api_usage_domain_missed_total", COUNTER, "domains beyond the usage log's limit"),
@@ -147,7 +153,7 @@ def metrics_reference() -> str:
         "",
         'Every series carries `application="uid2-operator"`. A summary is exported as `_count`, `_sum` and `_max`.',
         "Not exported: metrics of the reference's platform (`jvm_*`, `vertx_*`, `uid2_vertx_*`), its bloom filter",
-        "(`uid2_optout_bloomfilter_*`, `uid2_optout_get_*`) and its file transfer (`uid2_cloud_*` but three).",
+        "(`uid2_optout_bloomfilter_*`, `uid2_optout_get_*`) and its file transfer (`uid2_cloud_*` but four).",
         "",
         "| Name | Type | Labels | Meaning |",
         "|---|---|---|---|",

@@ -1,4 +1,4 @@
-"""Calls to the opt-out service: the list of files, the files, the live tail, logouts (opt-out chapter, 2; design, 11.16).
+"""Calls to the opt-out service: its files, the live tail, logouts (opt-out chapter, section 2; design, 11.16).
 
 Every call carries the operator key, the attestation token and the JWT for the service. Calls block.
 """

@@ -118,6 +118,24 @@ class RunningOperator:
             paths = settings.optout_metadata_path, settings.optout_api_uri
             self._service = OptOutService(attestation, clock, entropy, *paths)
 
+    def sample_optouts(self) -> None:
+        """Brings the gauges up to date."""
+        status = self.optout_status()
+        if status is None:
+            return
+        tail = self.optout_tail
+        ages = {
+            "uid2_operator_optout_file_age_seconds": status["newest_file_age_seconds"],
+            "uid2_operator_optout_refresh_age_seconds": status["refreshed_seconds_ago"],
+            "uid2_operator_optout_tail_age_seconds": None if tail is None else tail.status()["answered_seconds_ago"],
+        }
+        for name, age in ages.items():
+            self._metrics.gauge(name, age if isinstance(age, int) else -1)
+        for name, kind in (("uid2_optout_deltas_indexed", "deltas"), ("uid2_optout_partitions_indexed", "partitions")):
+            number = status[kind]
+            assert isinstance(number, int)
+            self._metrics.gauge(name, number)
+
     def optout_status(self) -> dict[str, object] | None:
         """The member `optouts` of /ops/status."""
         if self._optouts is None:

@@ -99,9 +99,11 @@ def tar_tree(source: IO[bytes]) -> tuple[FileTree, str]:
     with tarfile.open(fileobj=watched, mode="r|") as archive:  # type: ignore[call-overload]  # a stream only reads
         for member in archive:
             _take(tree, archive, member)
+        end = archive.offset
     while watched.read():
         pass
-    if not tree.entries or watched.tail != _END:
+    # Where content that ends in zeros is cut, the archive ends in zeros too, but before its next header.
+    if not tree.entries or watched.tail != _END or watched.total < end + len(_END):
         raise EnclaveFileError("a tar archive that is cut short or empty")
     return tree, watched.hash.hexdigest()
 

