@@ -1,9 +1,14 @@
 """`uid2 enclave …`: the enclave package."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+
+if TYPE_CHECKING:
+    from uid2.packaging.held_calls import QuoteOf
+
+DEFAULT_PACKAGE: Final = Path("scripts/azure/build/uid2-operator/uid2-operator.tar.gz")
 
 app = typer.Typer(help="Look at enclave packages and images, and run them.", no_args_is_help=True)
 
@@ -60,3 +65,71 @@ def diff(
         return
     print("\n".join(difference.line() for difference in found))
     raise typer.Exit(1)
+
+
+@app.command(
+    "run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+def run(
+    words: Annotated[list[str] | None, typer.Argument(help="occlum run PROGRAM … (default: the operator).")] = None,
+    package: Annotated[Path, typer.Option("--package", help="Occlum package, or the folder of one.")] = DEFAULT_PACKAGE,
+    state: Annotated[
+        Path, typer.Option("--state", help="Folder of a running `uid2 up`, whose TEE then quotes.")
+    ] = Path(".uid2"),
+    tee: Annotated[Path | None, typer.Option("--tee", help="Socket of a simulated quoting service.")] = None,
+    calls: Annotated[bool, typer.Option("--calls", help="Print the system calls used and refused; slower.")] = False,
+) -> None:
+    """Start the package's program in a sandbox with Occlum's system calls and a simulated TEE."""
+    import os
+    import sys
+
+    from uid2.packaging.package_files import open_package
+    from uid2.packaging.sandbox import SIMULATED, SandboxedProgram, occlum_words, run_sandboxed, writable_folders
+
+    opened = open_package(package)
+    command = occlum_words(words or [])
+    program = SandboxedProgram(
+        root=opened.root,
+        settings=opened.settings,
+        command=command,
+        host_environment=os.environ,
+        writable=writable_folders(opened.root),
+        trace=calls,
+    )
+    prints_identity = command[0] == "/bin/sgx_quote"
+    if not prints_identity:
+        print(SIMULATED, file=sys.stderr, flush=True)
+    report = run_sandboxed(program, _quotes(opened.identity.record(), tee or _stack_socket(state)))
+    if prints_identity:
+        print(SIMULATED, flush=True)
+    if report.failure:
+        print(f"simulated TEE: {report.failure}", file=sys.stderr)
+    if calls or report.unexpected:
+        print("\n".join(report.lines()), file=sys.stderr)
+    raise typer.Exit(report.exit_code)
+
+
+def _stack_socket(state: Path) -> Path | None:
+    """The socket of the stack that runs from `state`, if one does."""
+    from uid2.devstack.state import RUNNING, read_running
+
+    if not (state / RUNNING).exists():
+        return None
+    socket = read_running(state).quoting
+    return Path(socket) if socket and Path(socket).exists() else None
+
+
+def _quotes(record: dict[str, Any], socket: Path | None) -> "QuoteOf":
+    """Quotes of this enclave by a running stack's TEE; without one by a TEE of this run alone, which no Core trusts."""
+    from uid2.simtee.client import SocketQuoteSource
+    from uid2.simtee.platform import SimulatedPlatform
+    from uid2.simtee.quoting import simulated_enclave
+
+    if socket is not None:
+        return SocketQuoteSource(str(socket), record).quote
+    import time
+
+    from uid2.protocol.ids import EpochSeconds
+
+    platform, enclave = SimulatedPlatform.create(EpochSeconds(int(time.time()))), simulated_enclave(record)
+    return lambda report_data: platform.quote(report_data, enclave)

@@ -37,12 +37,13 @@ DEFAULT_SALTS: Final = 1000
 
 
 class Running(msgspec.Struct, frozen=True):
-    """What a running stack offers; `pid` is the process of `uid2 up`."""
+    """What a running stack offers; `pid` is the process of `uid2 up`, `quoting` the socket of its simulated TEE."""
 
     pid: int
     operators: list[str]
     identity_scope: str
     core: str
+    quoting: str = ""
 
 
 @dataclass(frozen=True, slots=True)

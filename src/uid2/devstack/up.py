@@ -73,7 +73,11 @@ def run_stack(
             if status is not None:
                 return status
         running = Running(
-            pid=os.getpid(), operators=[child.url for child in started], identity_scope=scope, core=core.url
+            pid=os.getpid(),
+            operators=[child.url for child in started],
+            identity_scope=scope,
+            core=core.url,
+            quoting=str(tee.socket),
         )
         stack.enter_context(announced(state.directory, running))
         text = (

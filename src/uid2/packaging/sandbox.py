@@ -5,6 +5,7 @@ It shows that the programs run within Occlum's limits. It protects nothing: whoe
 
 import array
 import base64
+import json
 import os
 import shutil
 import signal
@@ -215,6 +216,17 @@ def _passing_signals(child: "subprocess.Popen[bytes]") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def writable_folders(root: Path) -> tuple[str, ...]:
+    """Folders inside that lie in memory: /tmp, and the local opt-out data of the configuration that is baked in."""
+    try:
+        members = json.loads((root / "app/conf/config.json").read_bytes())
+        folder = members.get("optout_data_dir") if isinstance(members, dict) else None
+    except (OSError, ValueError):
+        folder = None
+    local = (folder,) if isinstance(folder, str) and folder.startswith("/") and ".." not in folder.split("/") else ()
+    return ("/tmp", *local)  # noqa: S108 - inside
 
 
 def occlum_words(words: Sequence[str]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Quotes from a simulated quoting service; the operator takes them as from any TEE (enclave chapter, 9.1)."""
 
 import socket
+from collections.abc import Mapping
 from typing import Any, Final, final
 
 import msgspec
@@ -14,15 +15,19 @@ LONGEST_ANSWER: Final = 1 << 16
 
 @final
 class SocketQuoteSource:
-    """`path` is the UNIX socket of a QuotingService."""
+    """`path` is the UNIX socket of a QuotingService; `enclave` the record to be quoted as, else the service's own."""
 
     kind: Final = "simulated"
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, enclave: Mapping[str, object] | None = None) -> None:
         self._path = path
+        self._enclave = enclave
 
     def quote(self, report_data: bytes) -> bytes:
-        request = msgspec.json.encode({"report_data": encode_base64(checked_report_data(report_data))}) + b"\n"
+        members: dict[str, object] = {"report_data": encode_base64(checked_report_data(report_data))}
+        if self._enclave is not None:
+            members["enclave"] = self._enclave
+        request = msgspec.json.encode(members) + b"\n"
         try:
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.settimeout(TIMEOUT_SECONDS)

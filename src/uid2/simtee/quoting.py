@@ -1,6 +1,9 @@
 """Simulated quoting over a UNIX socket: one JSON line in, one out, then the connection ends (enclave chapter, 9.1).
 
 {"report_data": base64 of 64 bytes}  →  {"quote": base64}  or  {"error": text}
+
+A request may hold "enclave": {"mr_enclave": hex, "mr_signer": hex, "product_id": n, "svn": n} and is then quoted as
+that one, if its MRENCLAVE is a simulated one.
 """
 
 import contextlib
@@ -54,7 +57,22 @@ class QuotingService:
             return {"error": "the request is no JSON object with report_data in base64"}
         if len(report_data) != REPORT_DATA_LENGTH:
             return {"error": f"report data has {REPORT_DATA_LENGTH} bytes, not {len(report_data)}"}
-        return {"quote": encode_base64(self.platform.quote(report_data, self.enclave))}
+        try:
+            enclave = self.enclave if request.get("enclave") is None else simulated_enclave(request["enclave"])
+        except (KeyError, TypeError, ValueError):
+            return {"error": "enclave names no simulated enclave"}
+        return {"quote": encode_base64(self.platform.quote(report_data, enclave))}
+
+
+def simulated_enclave(members: dict[str, Any]) -> SimulatedEnclave:
+    """The enclave of a record. Raises ValueError for a MRENCLAVE that a real enclave could have."""
+    mr_enclave, mr_signer = (bytes.fromhex(members[name]) for name in ("mr_enclave", "mr_signer"))
+    product_id, svn = members["product_id"], members["svn"]
+    if len(mr_enclave) != 32 or len(mr_signer) != 32 or any(mr_enclave[:8]):
+        raise ValueError("not a simulated MRENCLAVE")
+    if not all(type(number) is int and 0 <= number < 1 << 16 for number in (product_id, svn)):
+        raise ValueError("product id and SVN have 16 bits")
+    return SimulatedEnclave(mr_enclave, mr_signer, product_id, svn)
 
 
 class _Server(socketserver.ThreadingUnixStreamServer):
