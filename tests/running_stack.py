@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PORTS = (8080, 8088, 9080, 9088, 9091)
+PORTS = (8080, 8081, 8082, 8088, 9080, 9081, 9088, 9091)
 READY_SECONDS = 120
 OFFSETS = range(2000, 30000, 37)
 

@@ -17,7 +17,7 @@ from uid2.core.metric_names import CoreMetrics
 from uid2.core.routes import core_application
 from uid2.core.settings import ACCEPTED, KEYS
 from uid2.core.settings import settings_of as core_settings_of
-from uid2.devstack.configurations import JWT_KEY, ROOT, core_config, operator_config
+from uid2.devstack.configurations import JWT_KEY, ROOT, Addresses, SharedSecrets, core_config, operator_config
 from uid2.devstack.demo_programs import create_jwt_key
 from uid2.devstack.simulated_tee import SimulatedTee, simulated_tee
 from uid2.devstack.state import State, open_state
@@ -39,6 +39,9 @@ MINUTE = 60_000
 STEP_MINUTES = 10
 NOW = EpochMillis(int(time.time()) * 1000)
 
+# The opt-outs are not what fails here.
+WITHOUT_OPTOUT = {"optout_metadata_path": None, "optout_api_uri": None}
+
 
 class Universe:
     """Core and one operator in this process, on one clock; the TEE is the simulated one."""
@@ -55,7 +58,7 @@ class Universe:
             self.origin = origin
         self._application = self._make_core(folder, self.state, tee)
         self.start_core()
-        members = operator_config(self.state, folder, HOST, 0, self.origin, tee)
+        members = operator_config(self.state, folder, self._addresses(), 0, tee) | WITHOUT_OPTOUT
         settings = settings_of(members | {"optout_data_dir": None})
         quotes = SocketQuoteSource(str(tee.socket))
         self.operator = RunningOperator(settings, self.clock, SystemEntropy(), OperatorMetrics(self.clock), quotes)
@@ -67,12 +70,15 @@ class Universe:
 
     def _make_core(self, folder: Path, state: State, tee: SimulatedTee) -> Application:
         file = folder / "core.json"
-        file.write_text(json.dumps(core_config(state, folder, HOST, self.origin, tee)))
+        file.write_text(json.dumps(core_config(state, folder, self._addresses(), SharedSecrets.new(), tee)))
         settings = core_settings_of(load_configuration(KEYS, file, {}, accepted=ACCEPTED))
         health = Health()
         context = core_context(settings, self.clock, SystemEntropy(), CoreMetrics(self.clock), health)
         asyncio.run(context.own.load())
         return core_application(context, health)
+
+    def _addresses(self) -> Addresses:
+        return Addresses(HOST, self.origin, self.origin)
 
     def start_core(self) -> None:
         self._core.enter_context(serving(self._application, HOST, urlsplit(self.origin).port or 0))

@@ -13,6 +13,7 @@ from uid2.cli import (
     inspect,
     map,  # noqa: A004 - the command is called map
     operator,
+    optout,
     token,
     up,
 )
@@ -54,6 +55,7 @@ app.command("token")(token.token)
 app.command("map")(map.map_file)
 app.add_typer(operator.app, name="operator")
 app.add_typer(core.app, name="core")
+app.add_typer(optout.app, name="optout")
 app.add_typer(admin.app, name="admin")
 app.add_typer(inspect.app, name="inspect")
 app.add_typer(enclave.app, name="enclave")

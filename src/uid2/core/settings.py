@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -10,6 +9,7 @@ from urllib.parse import urlsplit
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.secret import Secret
 from uid2.service.config import GUARDED_ENVIRONMENTS, PORT_OFFSET, ConfigKey, Configuration, Kind
+from uid2.service.config_values import bucket_options, environment_of, needed_secret, path_of, positive, url_of
 
 DEVELOPMENT: Final = "development"
 ENVIRONMENTS: Final = (DEVELOPMENT, *GUARDED_ENVIRONMENTS)
@@ -83,9 +83,6 @@ ACCEPTED: Final = (
 )
 
 
-_CLIENT: Final = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
-
-
 @dataclass(frozen=True, slots=True)
 class CoreSettings:
     """Every value with an effect, under the name of its key. Times are in the unit of the name."""
@@ -142,36 +139,36 @@ class CoreSettings:
 def settings_of(configuration: Configuration) -> CoreSettings:
     """The settings of a configuration; ConfigurationError names the key and what to do."""
     settings = CoreSettings(
-        att_token_enc_key=_secret(configuration, "att_token_enc_key"),
-        att_token_enc_salt=_secret(configuration, "att_token_enc_salt"),
+        att_token_enc_key=needed_secret(configuration, "att_token_enc_key"),
+        att_token_enc_salt=needed_secret(configuration, "att_token_enc_salt"),
         metadata_paths={store: configuration.text(f"{store}_metadata_path") or "" for store in STORES},
-        att_token_lifetime_seconds=_positive(configuration, "att_token_lifetime_seconds"),
+        att_token_lifetime_seconds=positive(configuration, "att_token_lifetime_seconds"),
         storage_mock=configuration.boolean("storage_mock"),
-        storage_mock_root=_path(configuration, "storage_mock_root"),
+        storage_mock_root=path_of(configuration, "storage_mock_root"),
         core_s3_bucket=configuration.text("core_s3_bucket"),
-        bucket_options=_bucket_options(configuration),
-        pre_signed_url_expiry=_positive(configuration, "pre_signed_url_expiry"),
+        bucket_options=bucket_options(configuration),
+        pre_signed_url_expiry=positive(configuration, "pre_signed_url_expiry"),
         provide_private_site_data=configuration.boolean("provide_private_site_data"),
         private_operator_cstg=configuration.boolean("private_operator_cstg"),
         operator_config_path=configuration.text("operator_config_path") or "",
         enforce_jwt=configuration.boolean("enforceJwt"),
-        jwt_signing_key_file=_path(configuration, "jwt_signing_key_file"),
+        jwt_signing_key_file=path_of(configuration, "jwt_signing_key_file"),
         aws_kms_jwt_signing_key_id=configuration.text("aws_kms_jwt_signing_key_id") or None,
         aws_kms_jwt_signing_public_keys=configuration.text("aws_kms_jwt_signing_public_keys") or "",
-        core_public_url=_url(configuration, "core_public_url"),
-        optout_url=_url(configuration, "optout_url"),
+        core_public_url=url_of(configuration, "core_public_url"),
+        optout_url=url_of(configuration, "optout_url"),
         enable_test_endpoints=configuration.boolean("enable_test_endpoints"),
-        pod_termination_check_interval=_positive(configuration, "pod_termination_check_interval"),
+        pod_termination_check_interval=positive(configuration, "pod_termination_check_interval"),
         port_offset=configuration.integer(PORT_OFFSET),
-        environment=_environment(configuration),
+        environment=environment_of(configuration, ENVIRONMENTS),
         http_host=configuration.text("http_host") or "",
         http_loop=configuration.text("http_loop"),
-        attestation_collateral_url=_url(configuration, "attestation_collateral_url") or INTEL_PCS,
-        attestation_collateral_dir=_path(configuration, "attestation_collateral_dir"),
+        attestation_collateral_url=url_of(configuration, "attestation_collateral_url") or INTEL_PCS,
+        attestation_collateral_dir=path_of(configuration, "attestation_collateral_dir"),
         attestation_policy=configuration.get("attestation_policy"),
-        attestation_min_report_data_version=_positive(configuration, "attestation_min_report_data_version"),
-        attestation_min_svn=_positive(configuration, "attestation_min_svn"),
-        dangerous_attestation_root=_path(configuration, "dangerous_attestation_root"),
+        attestation_min_report_data_version=positive(configuration, "attestation_min_report_data_version"),
+        attestation_min_svn=positive(configuration, "attestation_min_svn"),
+        dangerous_attestation_root=path_of(configuration, "dangerous_attestation_root"),
     )
     check_consistency(settings)
     return settings
@@ -220,71 +217,3 @@ def _check_production(settings: CoreSettings) -> None:
             f"{settings.environment}",
             next_step="remove enable_test_endpoints",
         )
-
-
-def _secret(configuration: Configuration, name: str) -> Secret:
-    value = configuration.secret(name)
-    if value is None or not value.reveal():
-        raise ConfigurationError(
-            f"configuration key {name} has no value", next_step=f"set {name} to a long random text"
-        )
-    return value
-
-
-def _positive(configuration: Configuration, name: str) -> int:
-    value = configuration.integer(name)
-    if value <= 0:
-        raise ConfigurationError(
-            f"configuration key {name} must be a whole number above 0", next_step=f"correct {name}"
-        )
-    return value
-
-
-def _path(configuration: Configuration, name: str) -> Path | None:
-    value = configuration.text(name)
-    return Path(value) if value else None
-
-
-def _url(configuration: Configuration, name: str) -> str | None:
-    value = configuration.text(name)
-    if not value:
-        return None
-    try:
-        parts = urlsplit(value)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ConfigurationError(
-            f"configuration key {name} must be an address that begins with https:// or http://",
-            next_step=f"correct {name}",
-        )
-    return value
-
-
-def _environment(configuration: Configuration) -> str | None:
-    value = configuration.text("environment")
-    if not value:
-        return None
-    if value.lower() not in ENVIRONMENTS:
-        raise ConfigurationError(
-            f"configuration key environment must be one of {', '.join(ENVIRONMENTS)}", next_step="correct environment"
-        )
-    return value.lower()
-
-
-def _bucket_options(configuration: Configuration) -> dict[str, Any]:
-    # Half a key pair counts as none: the default credentials of the platform are then used.
-    pair = (configuration.text("aws_access_key_id"), configuration.text("aws_secret_access_key"))
-    endpoint = configuration.text("aws_s3_endpoint") or None
-    options: dict[str, Any] = {
-        "region": configuration.text("aws_region"),
-        "access_key_id": pair[0] if all(pair) else None,
-        "secret_access_key": pair[1] if all(pair) else None,
-        "endpoint": endpoint,
-        # A stand-in for S3 on this machine speaks plain http.
-        "client_options": {**_CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))},
-        # Metadata are read while a caller waits: its next refresh is the better retry.
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
-    }
-    return {name: value for name, value in options.items() if value}

@@ -15,13 +15,13 @@ EXAMPLE_EMAIL: Final = "someone@example.com"
 
 
 def json_banner(state: State, running: Running) -> str:
-    """One line; `optout` is null in a stack without the opt-out service."""
+    """One line."""
     return json.dumps(
         {
             "operator": running.operators[0],
             "operators": running.operators,
             "core": running.core,
-            "optout": None,
+            "optout": running.optout,
             "client_key": state.credentials.client_key,
             "client_secret": state.credentials.client_secret,
             "site_id": state.credentials.site_id,
@@ -36,6 +36,7 @@ def text_banner(state: State, running: Running, ops_url: str, verdicts: Sequence
         *(("", url) for url in running.operators[1:]),
         ("status", f"{ops_url}/ops/status   metrics: {ops_url}/metrics"),
         ("core", f"{running.core}   log: {core_log}"),
+        ("optout", running.optout),
         ("client key", state.credentials.client_key),
         ("client secret", state.credentials.client_secret),
         ("site", f"{state.credentials.site_id}   roles: every role a client can have"),

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from uid2.devstack.demo_data import OPERATOR_SITE, write_store
 from uid2.devstack.key_texts import draw_key_text
 from uid2.protocol.api_keys import hash_key
+from uid2.protocol.crypto.rsa import load_rsa_private_key, public_der
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.ids import EpochMillis
 from uid2.simtee.scenario import SimulatedEnclave
@@ -71,6 +72,11 @@ def create_jwt_key() -> bytes:
     """A new RSA key, PKCS#8 in PEM."""
     key = rsa.generate_private_key(public_exponent=65_537, key_size=JWT_KEY_BITS)
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def public_half(pem: bytes) -> str:
+    """SubjectPublicKeyInfo of a JWT key, base64."""
+    return encode_base64(public_der(load_rsa_private_key(pem)))
 
 
 def _operator(

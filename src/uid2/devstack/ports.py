@@ -1,6 +1,7 @@
 """The ports of a development stack on loopback, all shifted by the environment variable `port_offset`.
 
-Core: 8088, ops 9088. Operator n, from 0: 8080 + 10 n, ops 9080 + 10 n and 9091 + 10 n.
+Core: 8088, ops 9088. OptOut: 8081, control 8082, ops 9081.
+Operator n, from 0: 8080 + 10 n, ops 9080 + 10 n and 9091 + 10 n.
 """
 
 import socket
@@ -13,6 +14,9 @@ from uid2.protocol.errors import ConfigurationError
 HOST: Final = "127.0.0.1"
 CORE_PORT: Final = 8088
 CORE_OPS_PORT: Final = 9088
+OPTOUT_PORT: Final = 8081
+OPTOUT_CONTROL_PORT: Final = 8082
+OPTOUT_OPS_PORT: Final = 9081
 OPERATOR_PORT: Final = 8080
 OPERATOR_OPS_PORTS: Final = (9080, 9091)
 PORT_STEP: Final = 10
@@ -38,8 +42,7 @@ def ports_of(offset: int, operators: int) -> list[int]:
     return [
         *(OPERATOR_PORT + shift for shift in shifts),
         *(port + shift for shift in shifts for port in OPERATOR_OPS_PORTS),
-        CORE_PORT + offset,
-        CORE_OPS_PORT + offset,
+        *(port + offset for port in (CORE_PORT, CORE_OPS_PORT, OPTOUT_PORT, OPTOUT_CONTROL_PORT, OPTOUT_OPS_PORT)),
     ]
 
 

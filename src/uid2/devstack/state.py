@@ -4,6 +4,7 @@ DIR/stores-<scope>/               Core's bucket: demo stores, made once, kept ac
 DIR/stores-<scope>/credentials.json   client key and secret, mode 0600
 DIR/stores-<scope>/programs.json      keys of the operators and of the opt-out service, mode 0600
 DIR/core-<scope>/                 configuration, JWT key and log of Core
+DIR/optout-<scope>/                configuration, queue, bucket and log of the opt-out service
 DIR/operator-<scope>-<n>/         configuration, log and local opt-out data of operator n
 DIR/running.json                  addresses of the running stack; absent when nothing runs
 DIR/lock                          held by the running stack
@@ -43,6 +44,7 @@ class Running(msgspec.Struct, frozen=True):
     operators: list[str]
     identity_scope: str
     core: str
+    optout: str
     quoting: str = ""
 
 

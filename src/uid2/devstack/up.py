@@ -1,4 +1,4 @@
-"""The development stack on loopback: simulated TEE ─▶ Core ─▶ attested operators, one banner when all are ready."""
+"""The development stack on loopback: simulated TEE ─▶ Core, OptOut ─▶ attested operators ─▶ one banner."""
 
 import contextlib
 import os
@@ -11,14 +11,26 @@ from typing import Final
 
 from uid2.devstack.banner import json_banner, text_banner
 from uid2.devstack.children import PROGRAM, Child, Children
-from uid2.devstack.configurations import JWT_KEY, RECORD, ROOT, core_config, identity_record, operator_config
-from uid2.devstack.demo_programs import create_jwt_key
+from uid2.devstack.configurations import (
+    JWT_KEY,
+    RECORD,
+    ROOT,
+    Addresses,
+    SharedSecrets,
+    core_config,
+    identity_record,
+    operator_config,
+    optout_config,
+)
+from uid2.devstack.demo_programs import create_jwt_key, public_half
 from uid2.devstack.ports import (
     CORE_OPS_PORT,
     CORE_PORT,
     HOST,
     OPERATOR_OPS_PORTS,
     OPERATOR_PORT,
+    OPTOUT_OPS_PORT,
+    OPTOUT_PORT,
     PORT_STEP,
     port_offset,
     ports_of,
@@ -63,11 +75,15 @@ def run_stack(
         check_stores(state.stores, now)
         children = Children(stop, program)
         stack.callback(children.stop_all)
-        core = _start_core(children, state, offset, tee)
-        status = children.await_ready(core)
-        if status is not None:
-            return status
-        started = [_start_operator(children, state, n, offset, core.url, tee) for n in range(operators)]
+        at = Addresses(HOST, f"http://{HOST}:{CORE_PORT + offset}", f"http://{HOST}:{OPTOUT_PORT + offset}")
+        shared = SharedSecrets.new()
+        core = _start_core(children, state, offset, at, shared, tee)
+        optout = _start_optout(children, state, offset, at, shared)
+        for service in (core, optout):
+            status = children.await_ready(service)
+            if status is not None:
+                return status
+        started = [_start_operator(children, state, n, offset, at, tee) for n in range(operators)]
         for child in started:
             status = children.await_ready(child)
             if status is not None:
@@ -76,7 +92,8 @@ def run_stack(
             pid=os.getpid(),
             operators=[child.url for child in started],
             identity_scope=scope,
-            core=core.url,
+            core=at.core,
+            optout=at.optout,
             quoting=str(tee.socket),
         )
         stack.enter_context(announced(state.directory, running))
@@ -89,19 +106,25 @@ def run_stack(
         return children.await_end()
 
 
-def _start_core(children: Children, state: State, offset: int, tee: SimulatedTee) -> Child:
-    folder = state.directory / f"core-{state.credentials.identity_scope}"
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    if not (folder / JWT_KEY).exists():
-        write_private(folder / JWT_KEY, create_jwt_key())
+def _start_core(
+    children: Children, state: State, offset: int, at: Addresses, shared: SharedSecrets, tee: SimulatedTee
+) -> Child:
+    folder = _core_folder(state)
     write_private(folder / ROOT, tee.root_pem.encode())
-    origin = f"http://{HOST}:{CORE_PORT + offset}"
-    config = core_config(state, folder, HOST, origin, tee)
-    return children.start("core", folder, config, offset, origin, f"http://{HOST}:{CORE_OPS_PORT + offset}")
+    config = core_config(state, folder, at, shared, tee)
+    return children.start("core", folder, config, offset, at.core, f"http://{HOST}:{CORE_OPS_PORT + offset}")
+
+
+def _start_optout(children: Children, state: State, offset: int, at: Addresses, shared: SharedSecrets) -> Child:
+    folder = _folder(state, "optout")
+    (folder / "bucket").mkdir(mode=FOLDER_MODE, exist_ok=True)
+    public_key = public_half((_core_folder(state) / JWT_KEY).read_bytes())
+    config = optout_config(state, folder, at, shared, public_key)
+    return children.start("optout", folder, config, offset, at.optout, f"http://{HOST}:{OPTOUT_OPS_PORT + offset}")
 
 
 def _start_operator(
-    children: Children, state: State, number: int, offset: int, core_origin: str, tee: SimulatedTee
+    children: Children, state: State, number: int, offset: int, at: Addresses, tee: SimulatedTee
 ) -> Child:
     folder = state.directory / f"operator-{state.credentials.identity_scope}-{number}"
     folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
@@ -110,11 +133,25 @@ def _start_operator(
     return children.start(
         "operator",
         folder,
-        operator_config(state, folder, HOST, number, core_origin, tee),
+        operator_config(state, folder, at, number, tee),
         shift,
         f"http://{HOST}:{OPERATOR_PORT + shift}",
         f"http://{HOST}:{OPERATOR_OPS_PORTS[0] + shift}",
     )
+
+
+def _core_folder(state: State) -> Path:
+    """With Core's JWT key in it."""
+    folder = _folder(state, "core")
+    if not (folder / JWT_KEY).exists():
+        write_private(folder / JWT_KEY, create_jwt_key())
+    return folder
+
+
+def _folder(state: State, service: str) -> Path:
+    folder = state.directory / f"{service}-{state.credentials.identity_scope}"
+    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    return folder
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ cursor ─▶ files ─▶ pages in order ─▶ …          a gap: files again
 """
 
 import asyncio
+import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
@@ -79,7 +81,7 @@ class OptOutTail:
     async def step(self) -> float:
         """One page; the seconds until the next."""
         try:
-            page = await asyncio.to_thread(self._service.page, self._cursor, WAIT_SECONDS)
+            page = await self._asked()
         except Uid2Error as error:
             return self._failed(error)
         self.supported = page is not None
@@ -89,6 +91,31 @@ class OptOutTail:
             _log.info("the live tail of opt-outs is back after %d failures", self._failures)
         self._failures, self._answered = 0, self._clock.monotonic()
         return await self._follow(page)
+
+    async def _asked(self) -> TailPage | None:
+        """The next page. A call waits for long: a thread of its own holds up neither other work nor the end."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[TailPage | None] = loop.create_future()
+
+        def tell(page: TailPage | None, error: Exception | None) -> None:
+            if not answer.done():
+                if error is None:
+                    answer.set_result(page)
+                else:
+                    answer.set_exception(error)
+
+        def ask() -> None:
+            page, failure = None, None
+            try:
+                page = self._service.page(self._cursor, WAIT_SECONDS)
+            except Exception as error:  # noqa: BLE001 - it is raised where the page is awaited
+                failure = error
+            # The loop may have ended meanwhile.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(tell, page, failure)
+
+        threading.Thread(target=ask, name="optout-tail", daemon=True).start()
+        return await answer
 
     def status(self) -> dict[str, object]:
         """The member `tail` of /ops/status."""

@@ -202,6 +202,7 @@ def request_of(scope: Scope) -> Request:
         peer=peer,
         host=host,
         scheme=scheme,
+        query_string=query_string.decode("latin-1"),
     )
 
 

@@ -39,7 +39,10 @@ class Headers:
 
 @dataclass(slots=True)
 class Request:
-    """One request. `path` is normalised, `client` the address after X-Forwarded-For, `peer` that of the socket."""
+    """One request. `path` is normalised, `client` the address after X-Forwarded-For, `peer` that of the socket.
+
+    `query` holds the first value of each name, `query_string` the whole text.
+    """
 
     method: str
     path: str
@@ -52,6 +55,7 @@ class Request:
     host: str = ""
     scheme: str = "http"
     route_path: str | None = None
+    query_string: str = ""
 
     def header(self, name: str) -> str | None:
         return self.headers.get(name)

@@ -69,7 +69,9 @@ def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_running_stands_while_the_stack_runs(tmp_path: Path) -> None:
-    running = Running(pid=1, operators=["http://127.0.0.1:8080"], identity_scope="uid2", core="http://127.0.0.1:8088")
+    running = Running(
+        pid=1, operators=["http://127.0.0.1:8080"], identity_scope="uid2", core="http://core", optout="http://optout"
+    )
 
     with announced(tmp_path, running):
         assert read_running(tmp_path) == running

@@ -18,6 +18,7 @@ RUNNING = Running(
     operators=["http://127.0.0.1:8080", "http://127.0.0.1:8090"],
     identity_scope="uid2",
     core="http://127.0.0.1:8088",
+    optout="http://127.0.0.1:8081",
 )
 
 
@@ -68,7 +69,7 @@ def test_the_banner_shows_what_a_reader_needs(tmp_path: Path) -> None:
 def test_the_json_banner_has_the_documented_members(tmp_path: Path) -> None:
     assert json_banner(state_in(tmp_path), RUNNING) == (
         '{"operator": "http://127.0.0.1:8080", "operators": ["http://127.0.0.1:8080", "http://127.0.0.1:8090"], '
-        '"core": "http://127.0.0.1:8088", "optout": null, '
+        '"core": "http://127.0.0.1:8088", "optout": "http://127.0.0.1:8081", '
         '"client_key": "KEY", "client_secret": "SECRET", "site_id": 123}'
     )
 

@@ -14,7 +14,7 @@ import pytest
 STAND_IN = """
 import http.server, os, sys, threading
 service = sys.argv[1]
-offset = int(os.environ["port_offset"]) + {"core": 8, "operator": 0}[service]
+offset = int(os.environ["port_offset"]) + {"core": 8, "optout": 1, "operator": 0}[service]
 if service == "operator" and offset % 20 and os.environ.get("SECOND_FAILS"):
     print("no salts to be found", file=sys.stderr)
     sys.exit(7)
@@ -55,7 +55,7 @@ def start(folder: Path, operators: int = 1, **environment: str) -> tuple[subproc
 def free_offset() -> int:
     for offset in range(30_000 + os.getpid() % 500 * 20, 50_000, 20):
         try:
-            for port in (8080, 8088, 8090, 9080, 9088, 9090, 9091, 9101):
+            for port in (8080, 8081, 8082, 8088, 8090, 9080, 9081, 9088, 9090, 9091, 9101):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port + offset))
         except OSError:
@@ -79,7 +79,7 @@ def test_a_signal_stops_everything(tmp_path: Path, number: signal.Signals) -> No
 
     assert shown["operators"] == [f"http://127.0.0.1:{8080 + offset}", f"http://127.0.0.1:{8090 + offset}"]
     assert process.returncode == 0
-    for port in (9080, 9088, 9090):
+    for port in (9080, 9081, 9088, 9090):
         with pytest.raises(httpx.ConnectError):
             httpx.get(f"http://127.0.0.1:{port + offset}/", trust_env=False)
 

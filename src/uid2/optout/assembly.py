@@ -1,0 +1,168 @@
+"""From settings to what the handlers need: bucket, queue, tail, addresses, operator keys, producer."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import pbkdf2_hmac
+from typing import Final
+
+from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket, outside
+from uid2.optout.context import OptOutContext
+from uid2.optout.file_list import FileList
+from uid2.optout.local_queue import LocalQueue
+from uid2.optout.manual_override import ManualOverride
+from uid2.optout.messages import QueuedMessage
+from uid2.optout.operator_keys import OperatorKeys
+from uid2.optout.producer import DeltaProducer
+from uid2.optout.production import DeltaJob, ProductionRules
+from uid2.optout.queue_log import QueueLog
+from uid2.optout.recent import RecentMessages
+from uid2.optout.settings import OptOutSettings
+from uid2.optout.tail import Tail
+from uid2.optout.traffic_calculator import TrafficCalculator
+from uid2.protocol.attestation_token import ITERATIONS, derive_token_key
+from uid2.protocol.ids import EpochSeconds
+from uid2.service.clock import Clock, Entropy
+from uid2.service.health import Health
+from uid2.service.jwt import JwtVerifier, parse_public_keys
+from uid2.service.metrics import Metrics
+from uid2.service.signed_urls import CloudUrls, FileLinks, UrlSigner
+from uid2.stores.kinds import OPERATORS
+from uid2.stores.loading import StoreLoader
+from uid2.stores.refresher import StoreStatus
+from uid2.stores.sources.base import BlobSource
+from uid2.stores.sources.mock import MockSource
+
+LINK_SECONDS: Final = 3600
+ID_LENGTH: Final = 8
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _RenamedUrls:
+    """Addresses in buckets of old deployments."""
+
+    urls: UrlSigner
+
+    def sign(self, path: str, base_url: str) -> str:
+        return self.urls.sign(outside(path), base_url)
+
+
+def optout_bucket(settings: OptOutSettings) -> Bucket:
+    """Where the opt-out files are."""
+    if settings.storage_mock:
+        return FolderBucket(settings.optout_data_dir / "cloud_mock")
+    bucket = open_bucket(settings.optout_s3_bucket or "", settings.bucket_options)
+    return RenamingBucket(bucket) if settings.optout_s3_path_compat else bucket
+
+
+def url_signer(settings: OptOutSettings, bucket: Bucket, clock: Clock) -> UrlSigner:
+    """Who signs addresses: the cloud, or this service for files on this machine."""
+    name = settings.optout_s3_bucket or ""
+    if not settings.storage_mock and not name.startswith(FILE_SCHEME):
+        urls = CloudUrls(name, settings.bucket_options, LINK_SECONDS)
+        return _RenamedUrls(urls) if settings.optout_s3_path_compat else urls
+    # Several instances on one machine sign alike: the key comes from what they share.
+    salt = b"opt-out file links:" + settings.att_token_enc_salt.reveal()
+    key = pbkdf2_hmac("sha256", settings.att_token_enc_key.reveal(), salt, ITERATIONS)
+    return FileLinks(key, bucket, LINK_SECONDS, lambda: EpochSeconds(clock.now_ms() // 1000))
+
+
+def optout_context(
+    settings: OptOutSettings,
+    clock: Clock,
+    entropy: Entropy,
+    metrics: Metrics,
+    health: Health,
+    operators: BlobSource | None = None,
+    operators_path: str | None = None,
+) -> OptOutContext:
+    """Everything but the first loads. `operators` is where their keys are, by default the folder of the settings."""
+    bucket = optout_bucket(settings)
+    if operators is None:
+        assert settings.storage_mock_root is not None, "checked with the settings"
+        operators = MockSource(settings.storage_mock_root)
+    recent = RecentMessages()
+    log = QueueLog(settings.optout_queue_dir, entropy.bytes(ID_LENGTH), recent.add)
+    producer: DeltaProducer
+
+    def denied(message: QueuedMessage) -> bool:
+        return producer.traffic_filter.denies(message)
+
+    # What is in a file now is in the next two listings of every instance.
+    settle_ms = (3 * settings.cloud_refresh_interval + 60) * 1000
+    tail = Tail(log, recent, settle_ms, clock.now_ms, denied)
+    queue = LocalQueue(log, clock.now_ms, tail.changed)
+    files = FileList(
+        bucket,
+        settings.optout_s3_folder,
+        clock.now_ms,
+        synthetic_count=settings.synthetic_count,
+        on_listed=_listing_observer(metrics, health),
+    )
+    job = DeltaJob(
+        queue,
+        bucket,
+        ProductionRules(
+            folder=settings.optout_s3_folder,
+            replica=settings.replica_id,
+            window_seconds=settings.optout_sqs_delta_window_seconds,
+            most_messages=settings.optout_max_messages_per_file,
+            timeout_seconds=settings.optout_delta_job_timeout_seconds,
+            dropped_bucket=None
+            if settings.optout_s3_bucket_dropped_requests is None
+            else open_bucket(settings.optout_s3_bucket_dropped_requests, settings.bucket_options),
+        ),
+        ManualOverride(bucket, settings.manual_override_s3_path),
+        TrafficCalculator(bucket),
+        clock,
+        entropy,
+        metrics,
+    )
+    producer = DeltaProducer(
+        job, settings.traffic_filter_config_path, settings.traffic_calc_config_path, clock, files.refresh
+    )
+    loader = StoreLoader(OPERATORS, operators, operators_path or settings.operators_metadata_path, clock.now_ms)
+    return OptOutContext(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        bucket=bucket,
+        urls=url_signer(settings, bucket, clock),
+        files=files,
+        queue=queue,
+        tail=tail,
+        keys=OperatorKeys(loader, clock, health, lambda status: count_refresh(metrics, status)),
+        producer=producer,
+        token_key=derive_token_key(
+            settings.att_token_enc_key.reveal().decode(), settings.att_token_enc_salt.reveal().decode()
+        ),
+        jwt_verifier=JwtVerifier(parse_public_keys(settings.aws_kms_jwt_signing_public_keys)),
+    )
+
+
+def count_refresh(metrics: Metrics, status: StoreStatus) -> None:
+    store = status.component
+    metrics.gauge("uid2_config_store_consecutive_refresh_failures", int(status.failing), store=store)
+    if status.failing:
+        metrics.count("uid2_config_store_refresh_failures_total", store=store)
+        return
+    metrics.count("uid2_config_store_refreshed_total", store=store)
+    metrics.gauge("uid2_config_store_version", status.version, store=store)
+    metrics.gauge("uid2_config_store_entry_count", status.entries, store=store)
+
+
+def _listing_observer(metrics: Metrics, health: Health) -> Callable[[bool], None]:
+    failures = 0
+    health.component("cloudsync-optout").starting()
+
+    def listed(good: bool) -> None:
+        nonlocal failures
+        failures = 0 if good else failures + 1
+        metrics.count("uid2_cloud_refreshed_total" if good else "uid2_cloud_refresh_failures_total", store="optout")
+        metrics.gauge("uid2_cloud_downloaded_consecutive_refresh_failures", failures, store="optout")
+        if good:
+            health.component("cloudsync-optout").recover()
+
+    return listed

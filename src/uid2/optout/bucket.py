@@ -1,0 +1,150 @@
+"""The object store of opt-out files: read, list, write whole, delete. Calls block.
+
+A write is atomic and durable when it returns: on disk by rename and fsync, in a cloud by the store itself.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol, final
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore, from_url
+
+from uid2.optout.durable_files import PARTIAL, make_folder, replace_file
+from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
+from uid2.stores.sources.base import LARGEST_FILE
+from uid2.stores.sources.local import LocalSource
+from uid2.stores.sources.object_store import ObjectSource, bucket_url
+
+FILE_SCHEME: Final = "file://"
+
+
+class Bucket(Protocol):
+    """StoreUnavailableError: the store does not do what it is asked to."""
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes: ...
+
+    def list(self, prefix: str) -> list[str]: ...
+
+    def put(self, path: str, data: bytes) -> None: ...
+
+    def delete(self, path: str) -> None: ...
+
+
+@final
+class FolderBucket:
+    def __init__(self, root: Path) -> None:
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the folder of the bucket cannot be made: {error.strerror}",
+                next_step=f"check the rights of {root.parent}, or name another folder",
+            ) from None
+        self.root = root.resolve()
+        self._files = LocalSource(self.root)
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        return self._files.read(path.lstrip("/"), limit)
+
+    def list(self, prefix: str) -> list[str]:
+        return [path for path in self._files.list(prefix.lstrip("/")) if not path.endswith(PARTIAL)]
+
+    def put(self, path: str, data: bytes) -> None:
+        target = self._files.resolve(path.lstrip("/"))
+        try:
+            self._make_folders(target.parent)
+            replace_file(target, data)
+        except OSError as error:
+            raise _refused("write", path, str(self.root), error.strerror or type(error).__name__) from None
+
+    def delete(self, path: str) -> None:
+        try:
+            self._files.resolve(path.lstrip("/")).unlink(missing_ok=True)
+        except OSError as error:
+            raise _refused("delete", path, str(self.root), error.strerror or type(error).__name__) from None
+
+    def _make_folders(self, folder: Path) -> None:
+        # From the top, so that the name of each is on the disk before anything is in it.
+        for part in reversed((folder, *folder.parents)):
+            if part.is_relative_to(self.root):
+                make_folder(part)
+
+
+@final
+class CloudBucket:
+    def __init__(self, name: str, options: Mapping[str, Any]) -> None:
+        try:
+            self._store: ObjectStore = from_url(bucket_url(name), **options)
+        except (BaseError, ValueError, OSError) as error:
+            raise ConfigurationError(
+                f"cannot open the bucket: {type(error).__name__}",
+                next_step="use a plain bucket name or a URL that begins with file:///, s3://, az:// or gs://",
+            ) from None
+        self._name = name
+        self._source = ObjectSource(name, self._store)
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        return self._source.read(path, limit)
+
+    def list(self, prefix: str) -> list[str]:
+        return self._source.list(prefix)
+
+    def put(self, path: str, data: bytes) -> None:
+        try:
+            obstore.put(self._store, path.lstrip("/"), data)
+        except (BaseError, OSError, ValueError) as error:
+            raise _refused("write", path, self._name, type(error).__name__) from None
+
+    def delete(self, path: str) -> None:
+        try:
+            obstore.delete(self._store, path.lstrip("/"))
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError, ValueError) as error:
+            raise _refused("delete", path, self._name, type(error).__name__) from None
+
+
+@final
+class RenamingBucket:
+    """Buckets of old deployments, where `delta` is called `log` and `partition` is called `snapshot` (3.6)."""
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+
+    def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
+        return self._bucket.read(outside(path), limit)
+
+    def list(self, prefix: str) -> list[str]:
+        return [inside(path) for path in self._bucket.list(outside(prefix))]
+
+    def put(self, path: str, data: bytes) -> None:
+        self._bucket.put(outside(path), data)
+
+    def delete(self, path: str) -> None:
+        self._bucket.delete(outside(path))
+
+
+def outside(path: str) -> str:
+    """The key in the bucket of an old deployment."""
+    return path.replace("delta", "log").replace("partition", "snapshot")
+
+
+def inside(path: str) -> str:
+    return path.replace("log", "delta").replace("snapshot", "partition")
+
+
+def open_bucket(name: str, options: Mapping[str, Any]) -> Bucket:
+    """The bucket of a plain name or URL; ConfigurationError when it cannot be opened."""
+    if name.startswith(FILE_SCHEME):
+        return FolderBucket(Path(unquote(urlsplit(name).path)))
+    return CloudBucket(name, options)
+
+
+def _refused(verb: str, path: str, where: str, why: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"cannot {verb} {path} in {where}: {why}",
+        next_step="check the space and the rights there; what was to be written is kept and tried again",
+    )

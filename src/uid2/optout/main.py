@@ -1,0 +1,174 @@
+"""`uid2 optout serve`: configuration ─▶ ops listener ─▶ first loads ─▶ service and control port ─▶ drain.
+
+The service port opens even when the first loads fail: health answers 503 until they succeed (design, 11.12).
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from uid2.optout.assembly import optout_context
+from uid2.optout.metric_names import OptOutMetrics
+from uid2.optout.routes import control_application, optout_application
+from uid2.optout.settings import ACCEPTED, KEYS, OptOutSettings, settings_of
+from uid2.protocol.errors import Uid2Error
+from uid2.service.clock import Clock, Entropy, SystemClock, SystemEntropy
+from uid2.service.config import load_configuration
+from uid2.service.exits import ExitCode, exit_code_of, run_main
+from uid2.service.health import STILL_STARTING, Health
+from uid2.service.logs import set_up_logs
+from uid2.service.ops import OpsApplication
+from uid2.service.server import HttpServer, bind_socket, event_loop_factory
+
+DRAIN_SECONDS: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config_path: Path | str | None, environ: Mapping[str, str] | None = None) -> int:
+    """Runs the opt-out service in the foreground until a signal, a drain or an error; gives the exit code."""
+    set_up_logs()
+    environment = os.environ if environ is None else environ
+    try:
+        file = None if config_path is None else Path(config_path)
+        host = socket.gethostname() if "KUBERNETES_SERVICE_HOST" in environment else ""
+        settings = settings_of(load_configuration(KEYS, file, environment, accepted=ACCEPTED), host)
+        loop_factory = event_loop_factory(settings.http_loop)
+        program = OptOutProgram(settings, environment.get("IMAGE_VERSION", "unknown"))
+    except Uid2Error as error:
+        code = exit_code_of(error)
+        _log.critical(error.message, extra={"cause": error.code, "next_step": error.next_step, "exit_code": int(code)})
+        return code
+    return run_main(program.run(), loop_factory=loop_factory, has_started=lambda: program.started)
+
+
+class OptOutProgram:
+    """One process: service port, control port, ops port."""
+
+    def __init__(
+        self, settings: OptOutSettings, version: str, clock: Clock | None = None, entropy: Entropy | None = None
+    ) -> None:
+        self._settings = settings
+        self._version = version
+        self._clock = clock or SystemClock()
+        self._metrics = OptOutMetrics(self._clock)
+        self._metrics.gauge("app_status", 1, version=version)
+        self._health = Health()
+        self._health.component("http-server").fail(STILL_STARTING)
+        self._context = optout_context(settings, self._clock, entropy or SystemEntropy(), self._metrics, self._health)
+        self._stop = asyncio.Event()
+        self.started = False
+
+    async def run(self) -> int:
+        """Everything from the ops listener to the drain."""
+        settings, context = self._settings, self._context
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        self._health.watch_pod(self._clock, settings.pod_termination_check_interval)
+        ops = HttpServer(self._ops_application(), [bind_socket(settings.http_host, settings.ops_port)])
+        await ops.start()
+        servers: list[HttpServer] = []
+        try:
+            await asyncio.gather(context.keys.load(), context.files.refresh())
+            if not settings.optout_observe_only:
+                self._check_traffic_files()
+                control = bind_socket(settings.http_host, settings.control_port)
+                servers.append(HttpServer(control_application(context), [control]))
+            service = bind_socket(settings.http_host, settings.service_port)
+            servers.append(HttpServer(optout_application(context, self._health), [service]))
+            for server in servers:
+                await server.start()
+            self._health.component("http-server").recover()
+            self.started = True
+            _log.info("the opt-out service serves on port %d", settings.service_port)
+            await self._serve_until_stopped(servers)
+        finally:
+            await ops.stop(1.0)
+        _log.info("the opt-out service has stopped")
+        return ExitCode.NORMAL
+
+    async def _serve_until_stopped(self, servers: list[HttpServer]) -> None:
+        tasks = [asyncio.create_task(work) for work in self._background()]
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task is not stopping:
+                    task.result()
+        finally:
+            self._health.component("http-server").fail("draining")
+            # Those who wait for new opt-outs are answered, so that nobody holds up the stop.
+            self._context.tail.stop()
+            await asyncio.gather(*(server.stop(DRAIN_SECONDS) for server in servers))
+            for task in (*tasks, stopping):
+                task.cancel()
+            await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+    def _background(self) -> list[Coroutine[Any, Any, None]]:
+        settings, context = self._settings, self._context
+        work = [context.keys.run(), context.files.run(settings.cloud_refresh_interval), context.queue.run()]
+        if settings.optout_produce_interval and not settings.optout_observe_only:
+            work.append(context.producer.run_every(settings.optout_produce_interval))
+        return work
+
+    def _check_traffic_files(self) -> None:
+        component = self._health.component("sqs-log-producer")
+        try:
+            self._context.producer.read_rules()
+        except Uid2Error as error:
+            component.fail(error.message)
+            _log.error("circuit_breaker_config_error: %s", error.message, extra={"next_step": error.next_step})
+        else:
+            component.recover()
+
+    def _ops_application(self) -> OpsApplication:
+        async def render() -> bytes:
+            for name, healthy in self._health.states().items():
+                self._metrics.gauge("uid2_component_health", int(healthy), component=name)
+            await self._sample()
+            return self._metrics.render()
+
+        return OpsApplication(self._health, render, self.status, lambda: self.started, self._stop.set)
+
+    async def _sample(self) -> None:
+        context = self._context
+        try:
+            self._metrics.gauge("uid2_optout_queue_waiting", await context.queue.size())
+        except Uid2Error as error:
+            _log.warning("the length of the queue is unknown: %s", error.message)
+        if context.files.listed_at is not None:
+            self._metrics.gauge("uid2_optout_last_listing", context.files.listed_at // 1000)
+        if context.files.files:
+            self._metrics.gauge("uid2_optout_newest_file", context.files.files[-1].created)
+
+    async def status(self) -> dict[str, Any]:
+        """The members of /ops/status."""
+        context, now = self._context, self._clock.now_ms()
+        keys, files = context.keys.status, context.files
+        listed = files.listed_at
+        return {
+            "version": self._version,
+            "environment": self._settings.environment,
+            "ready": self.started,
+            "stores": {
+                keys.store: {
+                    "version": keys.version,
+                    "entries": keys.entries,
+                    "last_success_ms": keys.last_success,
+                    "problem": keys.problem,
+                }
+            },
+            "files": {
+                "listed": None if files.files is None else len(files.files),
+                "listed_seconds_ago": None if listed is None else max(0, (now - listed) // 1000),
+                "newest": files.files[-1].created if files.files else None,
+                "problem": files.problem,
+            },
+            "production": context.producer.status(),
+        }

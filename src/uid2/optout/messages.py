@@ -1,0 +1,135 @@
+"""An opt-out on its way from the API to a delta file (opt-out chapter, 2.3 and 6.1).
+
+{"identity_hash":b64,"advertising_id":b64,"uid_trace_id":…,"client_ip":…,"email":…,"phone":…}   absent ones are null
+"""
+
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+
+from uid2.protocol.encoding import decode_base64, encode_base64
+from uid2.protocol.ids import EpochMillis, EpochSeconds
+from uid2.protocol.json_text import parse_object
+from uid2.protocol.optout_log import HASH_LENGTH, SPECIAL_HASHES, OptOutEntry
+
+ID_LENGTHS: Final = (HASH_LENGTH, HASH_LENGTH + 1)
+MARK_LENGTH: Final = 16
+_OPTIONAL: Final = ("uid_trace_id", "client_ip", "email", "phone")
+
+
+class UnusableMessageError(ValueError):
+    """A message that no delta can hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutMessage:
+    """One opt-out. `trace_id` names the attempt: the same opt-out under the same id counts once."""
+
+    identity_hash: bytes = field(repr=False)
+    advertising_id: bytes = field(repr=False)
+    trace_id: str | None = field(default=None, repr=False)
+    client_ip: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    phone: str | None = field(default=None, repr=False)
+
+    @property
+    def mark(self) -> bytes | None:
+        """16 bytes that are the same for the same attempt; None without a trace id.
+
+        The opt-out itself is part of it: callers forward ids that they have not made, and no opt-out may be taken
+        for another one.
+        """
+        if self.trace_id is None:
+            return None
+        text = self.trace_id.encode("utf-8", "surrogatepass")
+        return blake2b(text + self.identity_hash + self.advertising_id, digest_size=MARK_LENGTH).digest()
+
+    def entry(self, timestamp: EpochSeconds) -> OptOutEntry:
+        return OptOutEntry(self.identity_hash, self.advertising_id, timestamp)
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(
+            {
+                "identity_hash": encode_base64(self.identity_hash),
+                "advertising_id": encode_base64(self.advertising_id),
+                "uid_trace_id": self.trace_id,
+                "client_ip": self.client_ip,
+                "email": self.email,
+                "phone": self.phone,
+            }
+        )
+
+    def without_person(self) -> "OptOutMessage":
+        """Without the texts that name somebody: what stays on this machine's disk."""
+        return replace(self, email=None, phone=None)
+
+    @classmethod
+    def decode(cls, body: bytes) -> "OptOutMessage":
+        """UnusableMessageError: no JSON object, a member missing, bad base64, a wrong length."""
+        try:
+            members = parse_object(body)
+        except ValueError as error:
+            raise UnusableMessageError(str(error)) from None
+        optional = {name: _optional(members, name) for name in _OPTIONAL}
+        return cls(
+            identity_hash_of(members.get("identity_hash")),
+            advertising_id_of(members.get("advertising_id")),
+            optional.pop("uid_trace_id"),
+            **optional,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedMessage:
+    """A message in the queue. `number` is its place, `receipt` what another queue needs to delete it."""
+
+    number: int
+    sent: EpochMillis
+    message: OptOutMessage
+    receipt: str = field(default="", repr=False)
+
+    @property
+    def timestamp(self) -> EpochSeconds:
+        return EpochSeconds(self.sent // 1000)
+
+    @property
+    def entry(self) -> OptOutEntry:
+        return self.message.entry(self.timestamp)
+
+
+def identity_hash_of(value: Any) -> bytes:
+    """32 bytes that are neither all zero nor all one; UnusableMessageError says what is wrong."""
+    data = _decoded("identity_hash", value)
+    if len(data) != HASH_LENGTH:
+        raise UnusableMessageError(f"identity_hash must be base64 of {HASH_LENGTH} bytes, not {len(data)}")
+    if data in SPECIAL_HASHES:
+        raise UnusableMessageError("identity_hash is one of the two values that mark the ends of a file")
+    return data
+
+
+def advertising_id_of(value: Any) -> bytes:
+    """32 or 33 bytes; UnusableMessageError says what is wrong."""
+    data = _decoded("advertising_id", value)
+    if len(data) not in ID_LENGTHS:
+        raise UnusableMessageError(f"advertising_id must be base64 of 32 or 33 bytes, not {len(data)}")
+    return data
+
+
+def _decoded(name: str, value: Any) -> bytes:
+    if not isinstance(value, str):
+        raise UnusableMessageError(f"{name} is missing")
+    if " " in value:
+        raise UnusableMessageError(f"{name} holds a space: write a plus sign as %2B")
+    try:
+        return decode_base64(value)
+    except ValueError:
+        raise UnusableMessageError(f"{name} is not standard base64") from None
+
+
+def _optional(members: dict[str, Any], name: str) -> str | None:
+    value = members.get(name)
+    if value is not None and not isinstance(value, str):
+        raise UnusableMessageError(f"{name} must be a text")
+    return value
