@@ -9,6 +9,7 @@ from uid2.cli import (
     admin,
     aks,
     core,
+    doctor,
     enclave,
     inspect,
     map,  # noqa: A004 - the command is called map
@@ -50,6 +51,7 @@ def options(
     pass
 
 
+app.command("doctor")(doctor.doctor)
 app.command("up")(up.up)
 app.command("token")(token.token)
 app.command("map")(map.map_file)
