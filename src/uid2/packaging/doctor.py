@@ -25,7 +25,7 @@ _DEVICES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class CoreAnswer:
-    """`skew` is this machine's clock minus Core's, in seconds; None without a Date header. `failure` when unreachable."""
+    """`skew`: this machine's clock minus Core's in seconds, None without a Date. `failure`: why it is unreachable."""
 
     failure: str = ""
     skew: float | None = None
@@ -118,7 +118,7 @@ def quoting_service(machine: Machine, _: Mapping[str, Any], __: Mapping[str, Any
         yield Finding(
             "quoting",
             f"SGX_AESM_ADDR is set and there is no {_AESM_SOCKET}",
-            "mount /var/run/aesmd and enable the quote helper (az aks … --enable-sgxquotehelper), or unset SGX_AESM_ADDR",
+            "mount /var/run/aesmd and enable the quote helper (--enable-sgxquotehelper), or unset SGX_AESM_ADDR",
         )
 
 
