@@ -99,7 +99,7 @@ def _page_server(parameters: Mapping[str, str]) -> Iterator[tuple[int, "queue.Qu
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name of the library
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -85,6 +85,16 @@ def inspect_delta(
     _print(delta_sections(file, entries))
 
 
+@app.command("quote")
+def inspect_quote(
+    file: Annotated[Path, typer.Argument(help="A quote: bytes, base64, hexadecimal, or an answer of /ops/evidence.")],
+) -> None:
+    """An SGX quote, as `uid2 quote show` does; nothing is verified."""
+    from uid2.cli.explained_quote import quote_sections, read_quote
+
+    _print(quote_sections(read_quote(file)))
+
+
 def _print(sections: "list[tuple[str, list[tuple[str, object]]]]") -> None:
     print("\n".join(section(title, rows) for title, rows in sections), end="")
 

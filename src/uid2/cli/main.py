@@ -15,6 +15,7 @@ from uid2.cli import (
     map,  # noqa: A004 - the command is called map
     operator,
     optout,
+    quote,
     token,
     up,
 )
@@ -60,6 +61,7 @@ app.add_typer(core.app, name="core")
 app.add_typer(optout.app, name="optout")
 app.add_typer(admin.app, name="admin")
 app.add_typer(inspect.app, name="inspect")
+app.add_typer(quote.app, name="quote")
 app.add_typer(enclave.app, name="enclave")
 app.add_typer(aks.app, name="aks")
 

@@ -127,6 +127,15 @@ def check_evidence(verified: "VerifiedQuote", answer: EvidenceAnswer, nonce: byt
             "the quote was not made for this nonce and configuration; a replay, or a quote from /attest",
             next_step="ask the operator itself, and do not trust what answered",
         )
+    check_identity(verified, record)
+    if answer.record_digest is not None and answer.record_digest != record.digest:
+        raise EvidenceError(
+            "the operator names another record than this file", next_step="fetch the record of the running build"
+        )
+
+
+def check_identity(verified: "VerifiedQuote", record: IdentityRecord) -> None:
+    """EvidenceError unless the quote is of the recorded enclave."""
     if verified.mr_enclave.lower() != record.mr_enclave:
         raise EvidenceError(
             f"MRENCLAVE {verified.mr_enclave} is not the record's {record.mr_enclave}",
@@ -138,30 +147,47 @@ def check_evidence(verified: "VerifiedQuote", answer: EvidenceAnswer, nonce: byt
     ):
         if recorded is not None and quoted != recorded:
             raise EvidenceError(f"{name} {quoted} is not the record's {recorded}", next_step="compare the builds")
-    if answer.record_digest is not None and answer.record_digest != record.digest:
-        raise EvidenceError(
-            "the operator names another record than this file", next_step="fetch the record of the running build"
-        )
 
 
 def verdict_lines(verified: "VerifiedQuote", answer: EvidenceAnswer, record: IdentityRecord) -> list[str]:
     """Ten lines for an auditor, after every check has passed."""
-    advisories = ", ".join(verified.advisories) or "none"
-    rows = (
-        ("verdict", "GENUINE: this operator runs the recorded enclave"),
-        ("root of trust", verified.root_kind),
+    return _lines(
+        *_identity_rows(verified, "this operator runs the recorded enclave"),
+        ("freshness", "nonce made here and quoted there"),
+        ("configuration", f"sha256 {answer.configuration_digest.hex()} (quoted)"),
+        ("version", f"{answer.version} (told, not quoted)"),
+        ("record", f"sha256 {record.digest}"),
+    )
+
+
+def file_verdict_lines(verified: "VerifiedQuote", record: IdentityRecord) -> list[str]:
+    """Ten lines about a quote that lies in a file: nobody was asked, so it says nothing of who runs now."""
+    return _lines(
+        *_identity_rows(verified, "this quote is of the recorded enclave"),
+        ("freshness", "NOT SHOWN: a file may be of any age; ask the operator itself with --url"),
+        ("report data", f"{verified.report_data.hex()} (not judged)"),
+        ("platform", f"FMSPC {verified.fmspc}, collateral of evaluation number {verified.evaluation_number}"),
+        ("record", f"sha256 {record.digest}"),
+    )
+
+
+def _identity_rows(verified: "VerifiedQuote", finding: str) -> list[tuple[str, str]]:
+    genuine = verified.root_kind == "intel"
+    root = "root=intel" if genuine else "root=TEST: A SIMULATED PLATFORM, which anybody can make"
+    return [
+        ("verdict", f"GENUINE: {finding}" if genuine else f"TEST ONLY, of no worth as proof: {finding}"),
+        ("root of trust", root),
         ("MRENCLAVE", f"{verified.mr_enclave} (as recorded)"),
         ("product, SVN", f"{verified.product_id}, {verified.svn}"),
         (
             "TCB status",
             f"{verified.status} (platform {verified.platform_status}, quoting enclave {verified.qe_status})",
         ),
-        ("advisories", advisories),
-        ("freshness", "nonce made here and quoted there"),
-        ("configuration", f"sha256 {answer.configuration_digest.hex()} (quoted)"),
-        ("version", f"{answer.version} (told, not quoted)"),
-        ("record", f"sha256 {record.digest}"),
-    )
+        ("advisories", ", ".join(verified.advisories) or "none"),
+    ]
+
+
+def _lines(*rows: tuple[str, str]) -> list[str]:
     return [f"{name:<14} {value}" for name, value in rows]
 
 

@@ -92,7 +92,17 @@ def test_the_verdict_has_ten_lines(record: Callable[..., Any]) -> None:
     check_evidence(verified, ANSWER, NONCE, record())
     lines = verdict_lines(verified, ANSWER, record())
     assert len(lines) == 10
-    assert all(part in "\n".join(lines) for part in ("GENUINE", "TEST", MR_ENCLAVE, DIGEST.hex(), "770, 2"))
+    text = "\n".join(lines)
+    assert all(part in text for part in ("TEST ONLY", "root=TEST", MR_ENCLAVE, DIGEST.hex(), "770, 2"))
+    assert "GENUINE" not in text
+
+
+def test_only_intels_root_makes_a_quote_genuine(record: Callable[..., Any]) -> None:
+    verified: Any = Verified(root_kind="intel")
+    text = "\n".join(verdict_lines(verified, ANSWER, record()))
+    assert "GENUINE" in text
+    assert "root=intel" in text
+    assert "TEST" not in text
 
 
 @pytest.mark.parametrize(
