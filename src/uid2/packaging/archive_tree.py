@@ -116,19 +116,31 @@ def _take(tree: FileTree, archive: tarfile.TarFile, member: tarfile.TarInfo) -> 
         raise EnclaveFileError(f"the archive holds {path} twice")
     if len(tree.entries) >= MOST_MEMBERS:
         raise EnclaveFileError(f"the archive holds more than {MOST_MEMBERS:,} members")
+    _refuse_below_symlink(tree, path)
     mode = member.mode & 0o7777
     if member.isdir():
         tree.entries[path] = FileEntry("folder", mode)
     elif member.issym():
         tree.entries[path] = FileEntry("symlink", mode, target=member.linkname)
     elif member.islnk():
-        tree.entries[path] = FileEntry("link", mode, target=checked_path(member.linkname))
+        target = checked_path(member.linkname)
+        _refuse_below_symlink(tree, target)
+        tree.entries[path] = FileEntry("link", mode, target=target)
     elif member.isreg():
         content = archive.extractfile(member)
         assert content is not None
         _take_file(tree, path, mode, content)
     else:
         raise EnclaveFileError(f"the archive holds a device or pipe: {path}")
+
+
+def _refuse_below_symlink(tree: FileTree, path: str) -> None:
+    """A name that goes through a link could lead anywhere once it is unpacked."""
+    parts = path.split("/")
+    for length in range(1, len(parts)):
+        parent = tree.entries.get("/".join(parts[:length]))
+        if parent is not None and parent.kind == "symlink":
+            raise EnclaveFileError(f"the archive's member {path} goes through a symbolic link")
 
 
 def _take_file(tree: FileTree, path: str, mode: int, content: IO[bytes]) -> None:

@@ -55,7 +55,7 @@ def _unpacked(package: Path) -> Path:
     fresh = Path(tempfile.mkdtemp(prefix=".unpacking-", dir=package.parent))
     try:
         with tarfile.open(package) as archive:
-            archive.extractall(fresh, filter="tar")
+            _unpack(archive, fresh)
         fresh.chmod(0o755)
         os.rename(fresh, folder)
     except tarfile.TarError as error:
@@ -63,3 +63,14 @@ def _unpacked(package: Path) -> Path:
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder / home
+
+
+def _unpack(archive: tarfile.TarFile, folder: Path) -> None:
+    """Every member, as this user's and without special mode bits; `read_tree` has refused names that lead outside.
+
+    Python before 3.11.4 has no filter for this.
+    """
+    for member in archive:
+        member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+        member.mode &= 0o755
+        archive.extract(member, folder)
