@@ -131,7 +131,7 @@ def test_a_broken_package_leaves_nothing(tmp_path: Path) -> None:
         archive.addfile(link)
         archive.addfile(tarfile.TarInfo("uid2-operator/image/out/evil"))
     (tmp_path / "whole.tar").rename(through)
-    with pytest.raises(EnclaveFileError, match="unpacked"):
+    with pytest.raises(EnclaveFileError, match="symbolic link"):
         open_package(through)
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     assert not Path("/tmp/evil").exists()
