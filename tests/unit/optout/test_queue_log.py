@@ -1,0 +1,52 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from uid2.optout.messages import OptOutMessage
+from uid2.optout.queue_log import QueueLog
+from uid2.protocol.errors import DurabilityError
+
+
+def message(number: int, trace: str | None = None) -> OptOutMessage:
+    return OptOutMessage(number.to_bytes(32, "big"), bytes(33), trace_id=trace)
+
+
+def test_two_instances_see_one_order(tmp_path: Path) -> None:
+    first, second = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
+    assert first.id == second.id
+    assert first.append([message(1)], 1000) == [1]
+    assert second.append([message(2)], 2000) == [2]
+    first.refresh()
+    assert [r.number for r in first.records_after(0)] == [1, 2]
+
+
+def test_the_same_attempt_counts_once_on_any_instance(tmp_path: Path) -> None:
+    first, second = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
+    assert first.append([message(1, "a"), message(1, "a")], 1) == [1, 1]
+    assert second.append([message(1, "a"), message(2, "a"), message(1, "b"), message(1)], 1) == [1, 2, 3, 4]
+    assert QueueLog(tmp_path / "q", b"12345678").append([message(1, "a")], 1) == [1]
+
+
+@pytest.mark.parametrize("cut", range(1, 60, 7))
+def test_a_torn_end_is_overwritten(tmp_path: Path, cut: int) -> None:
+    log = QueueLog(tmp_path / "q", b"12345678")
+    log.append([message(1), message(2)], 1)
+    segment = next((tmp_path / "q").glob("*.log"))
+    os.truncate(segment, segment.stat().st_size - cut)
+    again = QueueLog(tmp_path / "q", b"12345678")
+    assert again.append([message(3)], 1) == [2]
+    bodies = [OptOutMessage.decode(r.body) for r in QueueLog(tmp_path / "q", b"12345678").records_after(0)]
+    assert bodies == [message(1), message(3)]
+
+
+def test_a_full_disk_is_refused_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = QueueLog(tmp_path / "q", b"12345678")
+    log.append([message(1)], 1)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: write(fd, bytes(data[:20]), at) if len(data) > 30 else 0)
+    with pytest.raises(DurabilityError):
+        log.append([message(2)], 1)
+    monkeypatch.undo()
+    assert log.append([message(3)], 1) == [2]
+    assert len(list(log.records_after(0))) == 2
