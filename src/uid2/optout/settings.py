@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import Environment
@@ -235,7 +235,7 @@ def settings_of(configuration: Configuration, host_name: str = "") -> OptOutSett
         environment=environment_of(configuration, ENVIRONMENTS),
         http_host=configuration.text("http_host") or "",
         http_loop=configuration.text("http_loop"),
-        optout_queue_dir=path_of(configuration, "optout_queue_dir") or data_dir / "queue",
+        optout_queue_dir=path_of(configuration, "optout_queue_dir") or _queue_folder(sqs) or data_dir / "queue",
         optout_produce_interval=at_least(configuration, "optout_produce_interval", 0),
     )
     check_consistency(settings)
@@ -249,10 +249,15 @@ def check_consistency(settings: OptOutSettings) -> None:
             "no place for the opt-out files is configured",
             next_step="set optout_s3_bucket, for example to file:///var/lib/uid2/optout",
         )
-    if settings.core_attest_url is None and settings.storage_mock_root is None:
+    if settings.storage_mock_root is None:
         raise ConfigurationError(
             "no place for the operator keys is configured",
-            next_step="set core_attest_url and core_api_token, or storage_mock_root to a folder with stores",
+            next_step="set storage_mock_root to the folder with Core's stores",
+        )
+    if settings.optout_sqs_queue_url is not None and not settings.optout_sqs_queue_url.startswith("file://"):
+        raise ConfigurationError(
+            "optout_sqs_queue_url names a queue service, which this release cannot use",
+            next_step="leave it out for the queue on this machine's disk, or set it to file:///DIR",
         )
     if settings.core_attest_url is not None and settings.core_api_token is None:
         raise ConfigurationError(
@@ -267,6 +272,13 @@ def check_consistency(settings: OptOutSettings) -> None:
                     f"configuration key {name} must begin with https:// in the environment {settings.environment}",
                     next_step=f"give {name} an https address",
                 )
+
+
+def _queue_folder(url: str | None) -> Path | None:
+    """The folder of a `file://` queue."""
+    if url is None or not url.startswith("file://"):
+        return None
+    return Path(unquote(urlsplit(url).path))
 
 
 def _replica_id(configuration: Configuration, host_name: str) -> int:

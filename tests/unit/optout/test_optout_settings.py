@@ -1,0 +1,48 @@
+"""What the opt-out service refuses to start with."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from uid2.optout.settings import ACCEPTED, KEYS, OptOutSettings, settings_of
+from uid2.protocol.errors import ConfigurationError
+from uid2.service.config import load_configuration
+
+
+def settings(folder: Path, **members: Any) -> OptOutSettings:
+    file = folder / "optout.json"
+    given = {
+        "att_token_enc_key": "key",
+        "att_token_enc_salt": "salt",
+        "storage_mock_root": str(folder),
+        "optout_s3_bucket": f"file://{folder}",
+    }
+    file.write_text(json.dumps({name: value for name, value in (given | members).items() if value is not None}))
+    return settings_of(load_configuration(KEYS, file, {}, accepted=ACCEPTED))
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"att_token_enc_key": None}, "att_token_enc_key"),
+        ({"optout_s3_bucket": None}, "no place for the opt-out files"),
+        ({"storage_mock_root": None}, "no place for the operator keys"),
+        ({"storage_mock_root": None, "core_attest_url": "http://core/attest"}, "no place for the operator keys"),
+        ({"core_attest_url": "http://core/attest"}, "core_api_token is not"),
+        ({"optout_sqs_queue_url": "https://sqs.example.com/queue"}, "cannot use"),
+        ({"environment": "prod", "optout_url": "http://optout"}, "must begin with https"),
+        ({"environment": "nowhere"}, "environment"),
+        ({"cloud_refresh_interval": 0}, "cloud_refresh_interval"),
+    ],
+)
+def test_what_does_not_fit_is_named_with_the_fix(tmp_path: Path, members: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words) as refusal:
+        settings(tmp_path, **members)
+    assert refusal.value.next_step
+
+
+def test_a_queue_by_url_is_a_folder(tmp_path: Path) -> None:
+    assert settings(tmp_path, optout_sqs_queue_url="file:///var/q%20q").optout_queue_dir == Path("/var/q q")
+    assert settings(tmp_path, optout_data_dir="/data").optout_queue_dir == Path("/data/queue")
