@@ -37,6 +37,11 @@ class OptOutOverlay:
             self.by_hash[flh] = max(seconds, self.by_hash.get(flh, 0))
             self.by_id[raw_uid] = min(seconds, self.by_id.get(raw_uid, seconds))
 
+    @property
+    def unpacked(self) -> tuple[Entry, ...]:
+        """The entries that are in none of the indices."""
+        return (*self._unpackable, *self._fresh)
+
     @cached_property
     def fresh_hashes(self) -> bytes:
         """The hashes of `by_hash` that count as opted out, ascending, 32 bytes each."""

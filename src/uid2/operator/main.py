@@ -12,9 +12,9 @@ from uid2.bulk.engine import engine_named
 from uid2.operator.api_description import description_route
 from uid2.operator.attest_platform import QuoteSourceOf, quote_source_for
 from uid2.operator.evidence import EvidenceEndpoint, configuration_digest, record_digest
-from uid2.operator.metric_names import OperatorMetrics
-from uid2.operator.routes import operator_application
+from uid2.operator.metric_names import APPLICATION, OperatorMetrics
 from uid2.operator.running import RunningOperator
+from uid2.operator.serving import ProcessPlan, Serving
 from uid2.operator.settings import ACCEPTED, OperatorSettings, config_keys, settings_of
 from uid2.protocol.errors import Uid2Error
 from uid2.service.clock import Clock, Entropy, SystemClock, SystemEntropy
@@ -22,6 +22,7 @@ from uid2.service.config import load_configuration
 from uid2.service.exits import ExitCode, exit_code_of, run_main
 from uid2.service.health import STILL_STARTING, Health
 from uid2.service.logs import set_up_logs
+from uid2.service.metrics import render_states
 from uid2.service.ops import OpsApplication
 from uid2.service.server import HttpServer, bind_socket, event_loop_factory
 
@@ -64,7 +65,7 @@ def serve(
 
 
 class OperatorProgram:
-    """One process: two listeners, one operator."""
+    """Two listeners, one operator; requests are answered here or by workers. Used once."""
 
     def __init__(
         self,
@@ -82,9 +83,11 @@ class OperatorProgram:
         self._metrics = OperatorMetrics(self._clock)
         self._metrics.gauge("app_status", 1, version=version)
         self._health = Health()
+        self._plan = ProcessPlan(settings)
         self._operator = RunningOperator(
-            settings, self._clock, entropy or SystemEntropy(), self._metrics, quotes, version
+            settings, self._clock, entropy or SystemEntropy(), self._metrics, quotes, version, self._plan.share
         )
+        self._serving: Serving | None = None
         self._evidence = EvidenceEndpoint(
             quotes, version, configuration, record_digest(settings.identity_record), self._clock, self._metrics
         )
@@ -97,31 +100,40 @@ class OperatorProgram:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        if settings.worker_processes > 1:
-            _log.warning("worker_processes is %d; this release serves with one process", settings.worker_processes)
         http = self._health.component("http-server")
         http.fail(STILL_STARTING)
         self._health.watch_pod(self._clock, settings.pod_termination_check_interval)
-        ops = HttpServer(
-            self._ops_application(), [bind_socket(settings.http_host, port) for port in settings.ops_ports]
-        )
+        try:
+            ops = HttpServer(
+                self._ops_application(), [bind_socket(settings.http_host, port) for port in settings.ops_ports]
+            )
+        except Uid2Error:
+            self._plan.close()
+            raise
         await ops.start()
         try:
             if not await self._loaded():
                 return ExitCode.NORMAL
-            application = operator_application(self._operator.context, self._health)
-            service = HttpServer(application, [bind_socket(settings.http_host, settings.service_port)])
-            await service.start()
+            listener = bind_socket(settings.http_host, settings.service_port)
+            service = self._serving = self._plan.serving(self._operator, self._health, listener)
+            if not await self._has_started(service):
+                return ExitCode.NORMAL
             http.recover()
             self.started = True
             elapsed = self._clock.monotonic() - self._began
             self._metrics.observe("uid2_operator_startup_duration_seconds", elapsed)
             _log.info("bulk work is done by the %s engine", engine_named(settings.bulk_engine).name)
-            _log.info("the operator serves on port %d after %.1f s", settings.service_port, elapsed)
+            _log.info(
+                "the operator serves on port %d after %.1f s, processes: %d",
+                settings.service_port,
+                elapsed,
+                self._plan.count,
+            )
             await self._serve_until_stopped(service)
         finally:
             self._operator.close()
             await ops.stop(1.0)
+            self._plan.close()
         _log.info("the operator has stopped")
         return ExitCode.NORMAL
 
@@ -136,7 +148,26 @@ class OperatorProgram:
         await loading
         return self._operator.ready
 
-    async def _serve_until_stopped(self, service: HttpServer) -> None:
+    async def _has_started(self, service: Serving) -> bool:
+        """False when a signal or a drain came before everything served; it has stopped then."""
+        starting = asyncio.create_task(service.start())
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                starting.result()
+                return True
+        except BaseException:
+            await service.stop(0.0)
+            raise
+        finally:
+            starting.cancel()
+            stopping.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await service.stop(0.0)
+        return False
+
+    async def _serve_until_stopped(self, service: Serving) -> None:
         refreshing = asyncio.create_task(self._operator.run())
         stopping = asyncio.create_task(self._stop.wait())
         try:
@@ -162,13 +193,17 @@ class OperatorProgram:
             self._operator.sample_optouts()
             if self._operator.ready:
                 await asyncio.to_thread(self._operator.store_metrics.sample, self._operator.context)
-            return self._metrics.render()
+            elsewhere = () if self._serving is None else await self._serving.metric_states()
+            return render_states(APPLICATION, [self._metrics.state(), *elsewhere])
 
         async def status() -> Mapping[str, Any]:
             return self.status()
 
         routes = (description_route(), self._evidence.route())
-        return OpsApplication(self._health, render, status, lambda: self.started, self._stop.set, routes)
+        return OpsApplication(self._health, render, status, self._ready, self._stop.set, routes)
+
+    def _ready(self) -> bool:
+        return self.started and self._serving is not None and self._serving.ready
 
     def status(self) -> dict[str, Any]:
         """The members of /ops/status."""
@@ -178,7 +213,8 @@ class OperatorProgram:
             "version": self._version,
             "bulk_engine": engine_named(self._settings.bulk_engine).name,
             "identity_scope": self._settings.identity_scope.name,
-            "ready": self.started,
+            "ready": self._ready(),
+            "workers": None if self._serving is None else self._serving.status(),
             "attested": core is not None and core.attestation.attested,
             "attestation": None if core is None else core.attestation.status(),
             "optouts": self._operator.optout_status(),

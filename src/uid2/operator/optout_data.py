@@ -11,7 +11,6 @@ from typing import final
 
 from uid2.bulk.engine import Engine, best_engine
 from uid2.bulk.tables import OptOutView, empty_index
-from uid2.operator.context import OptOutRequest
 from uid2.protocol.errors import Uid2Error
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
 from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind
@@ -22,7 +21,10 @@ _log = logging.getLogger(__name__)
 
 @final
 class OptOutData:
-    """`view` is what requests see. A failed refresh removes nothing; `taken` entries stay through every refresh."""
+    """`view` is what requests see, `index_file` what its index is mapped from.
+
+    A failed refresh removes nothing; `taken` entries stay through every refresh.
+    """
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class OptOutData:
         self._files = files
         self._path = index_path
         self._on_change = on_change
+        self.index_file: Path | None = None
         entries = [(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in taken]
         self.view = OptOutView(self._engine.open_optouts(empty_index(environment).buffer)).with_entries(entries)
         self.failures = 0
@@ -75,10 +78,6 @@ class OptOutData:
         while True:
             await asyncio.sleep(period_seconds)
             await self.refresh()
-
-    async def take(self, optout: OptOutRequest) -> None:
-        """Honour a logout from now on; it is durable already."""
-        self.take_entries([(bytes(optout.first_level_hash), bytes(optout.raw_uid), int(optout.at))])
 
     def take_entries(self, entries: Sequence[tuple[bytes, bytes, int]]) -> None:
         """Honour these opt-outs from now on; what is known already does no harm."""
@@ -118,10 +117,12 @@ class OptOutData:
     def _swap(self) -> None:
         # On the event loop, as `take`: the overlay that counts is the one of this moment.
         assert self._path is not None
-        self.view = OptOutView(self._engine.open_optouts(_mapped(self._path)), self.view.overlay)
+        self.view = OptOutView(self._engine.open_optouts(map_index(self._path)), self.view.overlay)
+        self.index_file = self._path
         self._on_change(self.view)
 
 
-def _mapped(path: Path) -> memoryview:
+def map_index(path: Path) -> memoryview:
+    """An index file in memory; all processes that map it share it."""
     with path.open("rb") as file:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

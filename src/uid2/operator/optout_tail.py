@@ -32,7 +32,7 @@ class OptOutTail:
         self,
         service: OptOutService,
         refresh: Callable[[], Awaitable[bool]],
-        take: Callable[[tuple[Entry, ...]], None],
+        take: Callable[[tuple[Entry, ...]], Awaitable[None]],
         clock: Clock,
         entropy: Entropy,
     ) -> None:
@@ -134,7 +134,7 @@ class OptOutTail:
             if not await self._refresh():
                 return self._pause()
         else:
-            self._take(page.entries)
+            await self._take(page.entries)
         self._cursor = page.cursor
         return 0.0
 

@@ -20,13 +20,13 @@ from uid2.operator.static_files import StaticFiles
 from uid2.operator.usage_log import UsageLog
 from uid2.protocol.ids import Role
 from uid2.service.cors import operator_rules
-from uid2.service.health import Health
+from uid2.service.health import HealthAnswer
 from uid2.service.http import Application, Handler, Route, Router
 
 POST: Final = ("POST",)
 
 
-def operator_routes(context: OperatorContext, health: Health) -> list[Route]:
+def operator_routes(context: OperatorContext, health: HealthAnswer) -> list[Route]:
     """Every route that the settings switch on, but the static files."""
 
     def keyed(path: str, endpoint: Endpoint, *roles: Role, parse: bool = True, unknown: str | None = None) -> Route:
@@ -78,7 +78,7 @@ def operator_routes(context: OperatorContext, health: Health) -> list[Route]:
     return routes
 
 
-def operator_application(context: OperatorContext, health: Health, extra: Iterable[Route] = ()) -> Application:
+def operator_application(context: OperatorContext, health: HealthAnswer, extra: Iterable[Route] = ()) -> Application:
     """The application of the service port, with cross-origin rules, static files and what is counted."""
     routes = [*operator_routes(context, health), *extra]
     versions: frozenset[str] = frozenset()

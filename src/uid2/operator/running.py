@@ -5,6 +5,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Final, final
@@ -21,8 +22,9 @@ from uid2.operator.assembly import (
     store_source,
 )
 from uid2.operator.attest_exchange import AttestationRefusedError
-from uid2.operator.context import OperatorContext, OptOutSink
+from uid2.operator.context import OperatorContext, OptOutRequest, OptOutSink
 from uid2.operator.core_link import CoreLink
+from uid2.operator.followers import Followers
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_service import OptOutService
@@ -51,7 +53,7 @@ from uid2.service.clock import Clock, Entropy
 from uid2.service.metrics import Metrics
 from uid2.stores.loading import LoadedStore
 from uid2.stores.optout_journal import OptOutJournal
-from uid2.stores.refresher import StoreRefresher, StoreStatus
+from uid2.stores.refresher import Loader, StoreRefresher, StoreStatus
 from uid2.stores.snapshot import OperatorSnapshot
 from uid2.stores.sources.base import BlobSource
 
@@ -85,8 +87,11 @@ class RunningOperator:
         metrics: Metrics,
         quotes: "QuoteSource | None" = None,
         version: str = "unknown",
+        share: Callable[[Loader], Loader] = lambda loader: loader,
     ) -> None:
+        """`share` stands between each loader and what it loads: there stores are shared with workers."""
         self.settings = settings
+        self.followers: Followers | None = None
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
@@ -100,7 +105,7 @@ class RunningOperator:
         else:
             loaders = store_loaders(settings, store_source(settings), clock.now_ms)
         self.stores = StoreRefresher(
-            loaders,
+            map(share, loaders),
             now=clock.now_ms,
             monotonic=clock.monotonic,
             periods_ms=settings.refresh_ms,
@@ -144,6 +149,11 @@ class RunningOperator:
         return {**self._optouts.status(), "tail": tail}
 
     @property
+    def optout_index_file(self) -> Path | None:
+        """Where the opt-out index in force is mapped from; None while there is none."""
+        return None if self._optouts is None else self._optouts.index_file
+
+    @property
     def context(self) -> OperatorContext:
         assert self._context is not None, "load comes first"
         return self._context
@@ -182,7 +192,7 @@ class RunningOperator:
             metrics=self._metrics,
             lanes=Lanes(settings.lane_threads, settings.bulk_queue_bytes, settings.bulk_queue_seconds),
             optout_sink=sink,
-            spread_optout=self._optouts.take,
+            spread_optout=self._spread,
             engine=engine_named(settings.bulk_engine),
         )
 
@@ -238,7 +248,17 @@ class RunningOperator:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(CHECK_SECONDS)
+            if self.followers is not None:
+                self._note_expiry(await self.followers.salts_expired_since())
             self.check()
+
+    def _note_expiry(self, since: EpochMillis | None) -> None:
+        """What the workers say of salts in use; the end of a worker does not make it forgotten."""
+        expiry = self.context.salt_expiry
+        if not self.context.snapshot.salts.expired(self._clock.now_ms()):
+            expiry.since = None
+        elif since is not None:
+            expiry.since = since if expiry.since is None else min(since, expiry.since)
 
     async def _stay_attested(self, core: CoreLink) -> None:
         """Renews in time; AttestationRefusedError as soon as Core has refused any attempt."""
@@ -273,7 +293,7 @@ class RunningOperator:
         if self._service is None or not self.settings.optout_metadata_path:
             optouts.load()
             return True
-        tail = OptOutTail(self._service, optouts.refresh, optouts.take_entries, self._clock, self._entropy)
+        tail = OptOutTail(self._service, optouts.refresh, self._take_entries, self._clock, self._entropy)
         assert self.core is not None, "the service is known through Core"
         for pause in self.core.pauses():
             cursor = tail.begin()
@@ -301,6 +321,8 @@ class RunningOperator:
         self.store_metrics.refreshed(status)
         if store is not None and self._context is not None:
             self._context.snapshot = self.stores.snapshot
+            if self.followers is not None:
+                self.followers.stores_changed()
             _log.info("store %s now has version %d", status.store, status.version)
 
     def _failed(self, status: StoreStatus, error: Uid2Error) -> None:
@@ -341,8 +363,23 @@ class RunningOperator:
         return OptOutServiceFiles(self._service)
 
     def _optouts_changed(self, view: OptOutView) -> None:
-        if self._context is not None:
-            self._context.optouts = view
+        if self._context is None:
+            return
+        swapped = view.index is not self._context.optouts.index
+        self._context.optouts = view
+        if swapped and self.followers is not None:
+            self.followers.index_changed()
+
+    async def _spread(self, optout: OptOutRequest) -> None:
+        """Every process of this operator honours the logout when this returns."""
+        entry = (bytes(optout.first_level_hash), bytes(optout.raw_uid), int(optout.at))
+        await self._take_entries((entry,))
+
+    async def _take_entries(self, entries: Sequence[tuple[bytes, bytes, int]]) -> None:
+        assert self._optouts is not None, "load comes first"
+        self._optouts.take_entries(entries)
+        if entries and self.followers is not None:
+            await self.followers.optouts_taken(entries)
 
 
 def _index_path(folder: Path | None) -> Path | None:

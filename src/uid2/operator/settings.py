@@ -50,7 +50,7 @@ NUMBERS: Final[Mapping[str, int]] = {
     "service_instances": 1,
     # ours
     "port_offset": 0,
-    "worker_processes": 1,
+    "worker_processes": 0,
     "bulk_queue_seconds": 10,
     "bulk_queue_bytes": 256 << 20,
     "bulk_threads": 0,
@@ -174,7 +174,7 @@ class OperatorSettings:
     logging_limit_max_version_buckets_per_site: int = 50
     service_instances: int = 1
     port_offset: int = 0
-    worker_processes: int = 1
+    worker_processes: int = 0
     bulk_queue_seconds: int = 10
     bulk_queue_bytes: int = 256 << 20
     bulk_threads: int = 0

@@ -8,6 +8,7 @@ from uid2.operator.context import OperatorContext
 from uid2.protocol.ids import EpochSeconds
 from uid2.service.metrics import Metrics
 from uid2.stores.refresher import StoreStatus
+from uid2.stores.snapshot import OperatorSnapshot
 
 
 @final
@@ -49,6 +50,10 @@ class StoreMetrics:
             key = snapshot.key_ring.active(keyset.keyset_id, EpochSeconds(now // 1000))
             if key is not None and keyset.enabled and keyset.default:
                 self._metrics.gauge("uid2_encryption_key_activates", key.activates, site_id=keyset.site_id)
+        self.sample_lookups(snapshot)
+
+    def sample_lookups(self, snapshot: OperatorSnapshot) -> None:
+        """The look-ups of client keys in this process."""
         lookups, misses = snapshot.clients.lookups, snapshot.clients.cache_misses
         # A refresh of the clients starts their counters anew.
         before = self._cache if lookups >= self._cache[0] else (0, 0)

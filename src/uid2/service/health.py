@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from uid2.service.clock import Clock
 from uid2.service.messages import Request, Response
@@ -13,6 +13,12 @@ STILL_STARTING: Final = "still starting"
 POD_MARKER: Final = Path("/app/pod_terminating/pod_terminating")
 
 _log = logging.getLogger(__name__)
+
+
+class HealthAnswer(Protocol):
+    """What answers /ops/healthcheck."""
+
+    async def handle(self, request: Request) -> Response: ...
 
 
 @dataclass(slots=True)

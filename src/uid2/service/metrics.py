@@ -195,8 +195,12 @@ def _values(kind: MetricKind, series: list[float], slot: float) -> list[float]:
     return [series[0], series[1], max(series[3], series[4])]
 
 
-def render_states(application: str, states: Iterable[Sequence[Mapping[str, Any]]]) -> bytes:
-    """The text exposition of the joined states of one or several processes."""
+MetricState = Sequence[Mapping[str, Any]]
+"""What `Metrics.state` gives: plain JSON values."""
+
+
+def join_states(states: Iterable[MetricState]) -> list[dict[str, Any]]:
+    """One state of several."""
     joined: dict[str, dict[str, Any]] = {}
     for state in states:
         for family in state:
@@ -205,8 +209,28 @@ def render_states(application: str, states: Iterable[Sequence[Mapping[str, Any]]
                 known = into["series"].get(tuple(key))
                 new = list(values) if known is None else _joined(family, known, values)
                 into["series"][tuple(key)] = new
+    return [
+        {**family, "series": [[list(key), values] for key, values in family["series"].items()]}
+        for family in joined.values()
+    ]
+
+
+def lasting_part(state: MetricState) -> list[dict[str, Any]]:
+    """What remains of a process that has ended: its counters, and count and sum of its summaries."""
+    lasting = []
+    for family in state:
+        if family["kind"] == MetricKind.COUNTER:
+            lasting.append(dict(family))
+        elif family["kind"] == MetricKind.SUMMARY:
+            series = [[key, [count, total, 0.0]] for key, (count, total, _) in family["series"]]
+            lasting.append({**family, "series": series})
+    return lasting
+
+
+def render_states(application: str, states: Iterable[MetricState]) -> bytes:
+    """The text exposition of the joined states of one or several processes."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Rendered(application, joined.values()))
+    registry.register(_Rendered(application, join_states(states)))
     return generate_latest(registry)
 
 
@@ -235,7 +259,7 @@ class _Rendered(Collector):
                 continue
             labels = ["application", *family["labels"]]
             name, text = family["name"], family["help"]
-            series = [([self._application, *key], values) for key, values in family["series"].items()]
+            series = [([self._application, *key], values) for key, values in family["series"]]
             match family["kind"]:
                 case MetricKind.COUNTER:
                     counter = CounterMetricFamily(name, text, labels=labels)

@@ -32,6 +32,7 @@ class Worker:
         self.sockets = sockets
         self.stopping = asyncio.Event()
         self.grace_seconds = 10.0
+        self.orphaned = False
         self._channel = channel
         self._may_serve = asyncio.Event()
         channel.on("serve", self._serve)
@@ -56,6 +57,7 @@ class Worker:
     async def watch(self) -> None:
         """Stops the worker when the supervisor is gone; ends the process if it does not stop in time."""
         await self._channel.closed.wait()
+        self.orphaned = True
         self.stopping.set()
         self._may_serve.set()
         await asyncio.sleep(ORPHAN_SECONDS)

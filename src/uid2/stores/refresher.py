@@ -8,19 +8,28 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from uid2.protocol.cloud_keys import CloudKey
 from uid2.protocol.errors import StoreUnavailableError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.runtime_config import RuntimeConfig
-from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS
-from uid2.stores.loading import LoadedStore, StoreContent, StoreLoader
+from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS, StoreKind
+from uid2.stores.loading import LoadedStore
 from uid2.stores.snapshot import OperatorSnapshot
 
 DEFAULT_PERIOD_MS: Final = 10_000
 REFRESH_THREADS: Final = 4
 NOT_STARTED: Final = "not started"
+
+
+class Loader(Protocol):
+    """One store: `fetch` gives it, None when its version is not above the loaded one."""
+
+    @property
+    def kind(self) -> StoreKind: ...
+
+    def fetch(self, loaded_version: int | None, cloud_keys: Mapping[int, CloudKey]) -> LoadedStore | None: ...
 
 
 @dataclass(slots=True)
@@ -57,7 +66,7 @@ class StoreRefresher:
 
     def __init__(
         self,
-        loaders: Iterable[StoreLoader],
+        loaders: Iterable[Loader],
         *,
         now: Callable[[], EpochMillis],
         monotonic: Callable[[], float],
@@ -98,9 +107,9 @@ class StoreRefresher:
         return self._snapshot
 
     @property
-    def contents(self) -> tuple[StoreContent, ...]:
-        """The checked files of every loaded store, for `export_contents`."""
-        return tuple(store.content for store in self._loaded.values())
+    def loaded(self) -> tuple[LoadedStore, ...]:
+        """Every store as it was last loaded."""
+        return tuple(self._loaded.values())
 
     def load_all(self) -> OperatorSnapshot:
         """The first load of every store, one after the other; the first error is raised."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from uid2.operator.context import OptOutRequest, SaltExpiry
+from uid2.operator.context import SaltExpiry
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.stop_rules import HOUR_MS, reason_to_stop
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds, FirstLevelHash, RawUid
@@ -30,7 +30,7 @@ def test_a_refresh_adds_files_and_keeps_what_was_taken(tmp_path: Path) -> None:
     )
     assert data.load()
     assert data.view.timestamp_of_hash(FIRST) == 100
-    asyncio.run(data.take(OptOutRequest(SECOND, UID, EpochSeconds(200))))
+    data.take_entries([(SECOND, UID, 200)])
     write_delta(tmp_path, "optout-delta-000_2024-08-01T10.12.00Z_64692b15.dat", THIRD)
     assert asyncio.run(data.refresh())
     assert [data.view.timestamp_of_hash(flh) for flh in (FIRST, SECOND, THIRD)] == [100, 200, 100]

@@ -218,7 +218,10 @@ def honoured(data: OptOutData) -> list[int]:
 
 
 def tail_of(service: OptOutService, data: OptOutData) -> OptOutTail:
-    return OptOutTail(service, data.refresh, data.take_entries, FixedClock(), SystemEntropy())
+    async def take(entries: tuple[tuple[bytes, bytes, int], ...]) -> None:
+        data.take_entries(entries)
+
+    return OptOutTail(service, data.refresh, take, FixedClock(), SystemEntropy())
 
 
 def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_path: Path) -> None:

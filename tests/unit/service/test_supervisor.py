@@ -270,18 +270,22 @@ def test_a_channel_out_of_step_is_closed(frame: bytes) -> None:
     run(check)
 
 
-def test_generations_of_shared_files(tmp_path: Path) -> None:
+def test_a_shared_folder_is_private_and_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     folder = SharedFolder(tmp_path)
+    (folder.path / "salts").write_bytes(b"x")
     assert folder.path.stat().st_mode & 0o777 == 0o700
-    first, second = folder.new_generation(), folder.new_generation()
-    (first / "salts").write_bytes(b"x")
-    assert first.stat().st_mode & 0o777 == 0o700
-    folder.drop(first)
-    assert (first.exists(), second.exists()) == (False, True)
-    with pytest.raises(ValueError, match="generation"):
-        folder.drop(tmp_path)
-    folder.close()
-    assert not folder.path.exists()
+    left = tmp_path / "uid2-left"
+    left.mkdir()
+    (left / "lock").touch()
+    (left / "salts").write_bytes(b"x")
+    other = tmp_path / "uid2-other"
+    other.mkdir()
+    second = SharedFolder(tmp_path)
+    # The living one stays, and what has no lock was not made here.
+    assert (left.exists(), other.exists(), (folder.path / "salts").exists()) == (False, True, True)
+    for one in (folder, second):
+        one.close()
+        assert not one.path.exists()
 
 
 def test_at_least_one_worker() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from uid2.protocol.errors import StoreFormatError, StoreUnavailableError
+from uid2.protocol.errors import ConfigurationError, StoreFormatError, StoreUnavailableError
 from uid2.protocol.ids import EpochMillis, EpochSeconds, SiteId
-from uid2.stores.export import export_contents, snapshot_from_export
+from uid2.stores.export import LIST_FILE, StoreExport, read_export, snapshot_from_export
 from uid2.stores.kinds import CLOUD_KEYS, KINDS
-from uid2.stores.loading import StoreLoader
+from uid2.stores.loading import LoadedStore, StoreLoader
 from uid2.stores.refresher import StoreRefresher
 from uid2.stores.sources.local import LocalSource
 from uid2.stores.sources.mock import MockSource
@@ -148,16 +148,53 @@ def test_stale_stores(store: Store) -> None:
 def test_workers_read_the_export(store: Store, tmp_path: Path) -> None:
     snapshot = store.refresher.load_all()
     folder = tmp_path / "shared"
-    export_contents(store.refresher.contents, folder)
+    export = StoreExport(folder)
+    kept = {entry.content.store: export.put(entry) for entry in store.refresher.loaded}
     read = snapshot_from_export(folder)
     assert (read.sites, read.versions, read.runtime_config) == (
         snapshot.sites, snapshot.versions, snapshot.runtime_config,
     )  # fmt: skip
     assert read.salts.metadata == snapshot.salts.metadata
+    assert kept["salts"].records.snapshots[0].table.bucket(0) == snapshot.salts.snapshots[0].table.bucket(0)
+    assert {type(part) for part in kept["salts"].content.parts} == {memoryview}
     assert folder.stat().st_mode & 0o077 == 0
     store.write("sites", 1 << 60, [{"id": 5}])
     assert store.refresh("sites")
-    export_contents(store.refresher.contents, folder)
+    export.put(_loaded(store, "sites"))
+    assert list(read_export(folder, read.versions)) == ["sites"]
+    export.tidy()
     assert set(snapshot_from_export(folder).sites) == {5}
     assert not [file for file in folder.iterdir() if file.name.startswith("sites.1.")]
     assert CLOUD_KEYS.name in {file.name.split(".")[0] for file in folder.iterdir()}
+
+
+def test_an_export_that_finds_no_room_says_what_to_do(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.refresher.load_all()
+    export = StoreExport(tmp_path / "shared")
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("uid2.stores.export.os.open", full)
+    with pytest.raises(ConfigurationError, match=r"salts cannot be shared.*No space left") as caught:
+        export.put(_loaded(store, "salts"))
+    assert "--shm-size" in caught.value.next_step
+    assert list((tmp_path / "shared").iterdir()) == []
+
+
+def test_a_list_that_names_missing_files_or_is_none_is_refused(store: Store, tmp_path: Path) -> None:
+    store.refresher.load_all()
+    export = StoreExport(tmp_path)
+    export.put(_loaded(store, "sites"))
+    next(tmp_path.glob("sites.*.0")).unlink()
+    with pytest.raises(StoreFormatError, match="not there"):
+        read_export(tmp_path)
+    (tmp_path / LIST_FILE).write_bytes(b"[{}]")
+    with pytest.raises(StoreFormatError, match="not a list of stores"):
+        read_export(tmp_path)
+
+
+def _loaded(store: Store, name: str) -> LoadedStore:
+    return next(loaded for loaded in store.refresher.loaded if loaded.content.store == name)

@@ -34,3 +34,8 @@ def _is_character_device(path: Path) -> bool:
         return stat.S_ISCHR(path.stat().st_mode)
     except OSError:
         return False
+
+
+def inside_libos(device: Path = occlum.DEVICE, folder: Path = gramine.FOLDER) -> bool:
+    """Whether a LibOS is below, where processes share no memory and cost an enclave each."""
+    return _is_character_device(device) or (folder / "attestation_type").exists()
