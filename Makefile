@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads --system-certs
 STAMP := $(VENV)/.stamp
 
-.PHONY: help env native dev-env run test test-fast lint types imports unit fast bench clean
+.PHONY: help env native dev-env package run test test-fast lint types imports unit fast bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,15 @@ native: $(STAMP)-run ## build the native module again
 
 dev-env: env $(STAMP)-dev
 
+$(STAMP)-package: $(STAMP)-run requirements/package.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/package.txt
+	@touch $@
+
+package: env $(STAMP)-package ## PROFILE=azure: the parts of the enclave image, for scripts/azure/build.sh
+	@test "$(PROFILE)" = azure || { echo "error: make package needs PROFILE=azure" >&2; exit 2; }
+	@rust/build.sh $(VENV) enclave dist/azure/native
+	@$(BIN)/uid2 enclave parts --folder dist/azure
+
 run: env ## start the whole stack on loopback
 	@exec $(BIN)/uid2 up
 
@@ -66,4 +75,4 @@ bench: dev-env ## measurements into bench/results/latest.json (QUICK=1: smaller 
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
 
 clean:
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) dist rust/target

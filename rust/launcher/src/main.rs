@@ -3,11 +3,12 @@
 
 mod limits;
 
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{exit, Command};
 use std::sync::atomic::{AtomicI32, Ordering};
 
 const LIMITS: &str = "/app/conf/limits";
+// Python finds its library from this path, as the isolated mode ignores PYTHONHOME.
 const PROGRAM: &str = "/opt/python/bin/python3";
 // Isolated: neither variables nor the working folder decide what is imported.
 const ARGUMENTS: [&str; 5] = ["-I", "-B", "-m", "uid2.operator", "/app/conf/config.json"];
@@ -33,7 +34,7 @@ fn main() {
         Err(error) => fail(&format!("{LIMITS} cannot be read: {error}"), "build the enclave again"),
     }
     let mut command = Command::new(PROGRAM);
-    command.arg0("python3").args(ARGUMENTS);
+    command.args(ARGUMENTS);
     let mut child = match command.spawn() {
         Ok(child) => child,
         Err(error) => fail(&format!("{PROGRAM} does not start: {error}"), "check user_space_size in Occlum.json"),

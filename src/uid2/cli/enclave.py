@@ -67,6 +67,102 @@ def diff(
     raise typer.Exit(1)
 
 
+@app.command("parts")
+def parts(
+    folder: Annotated[Path, typer.Option("--folder", help="Where they go; native programs lie there already.")] = Path(
+        "dist/azure"
+    ),
+) -> None:
+    """Download the locked wheels of the image and record what the parts in the folder were made from."""
+    import os
+
+    from uid2.packaging.interpreter import choose_interpreter
+    from uid2.packaging.parts import LOCK, write_record
+    from uid2.packaging.wheels import collect_wheels
+
+    interpreter = choose_interpreter(os.environ)
+    root = _repository()
+    wheels = collect_wheels(root / LOCK, folder / "wheels", interpreter.short_version)
+    write_record(root, folder, interpreter.short_version)
+    print(f"{len(wheels)} wheels for Python {interpreter.short_version} in {folder / 'wheels'}")
+
+
+@app.command("build")
+def build(
+    configuration: Annotated[str, typer.Argument(help="local, sim, integ or prod.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the artifacts, replaced whole.")] = Path(
+        "scripts/azure/build"
+    ),
+    version: Annotated[str | None, typer.Option("--build-version", help="Version in tags and labels.")] = None,
+    fast: Annotated[bool, typer.Option("--fast", help="Leave out the images.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="A debuggable enclave; local and sim alone.")] = False,
+    sign_key: Annotated[Path | None, typer.Option("--sign-key", help="RSA key in PEM: 3072 bits, exponent 3.")] = None,
+    provenance_key: Annotated[Path | None, typer.Option("--provenance-key", help="Ed25519 key in PEM.")] = None,
+    base: Annotated[Path | None, typer.Option("--base", help="Root file system of Occlum's image as a tar.")] = None,
+    folder: Annotated[Path | None, typer.Option("--parts", help="Folder of the prepared parts.")] = None,
+    salts: Annotated[int, typer.Option("--salts", help="Salt buckets that the enclave must hold.")] = 1 << 20,
+    optouts: Annotated[int, typer.Option("--optouts", help="Opt-outs that the enclave must hold.")] = 10_000_000,
+) -> None:
+    """Build the operator into an enclave package and a container image; without Occlum a simulated one."""
+    import os
+    from importlib.metadata import version as version_of
+
+    from uid2.packaging.build import STUB, BuildOrder, build_package
+    from uid2.packaging.occlum import find_occlum
+
+    order = BuildOrder(
+        root=_repository(),
+        configuration=configuration,
+        output=out,
+        version=version or version_of("uid2-confidential-operator"),
+        fast=fast,
+        debuggable=debug,
+        salts=salts,
+        optouts=optouts,
+        parts=folder,
+        signing_key=sign_key,
+        provenance_key=provenance_key,
+        base=base,
+        occlum=find_occlum(),
+    )
+    record = build_package(order, os.environ, print, _sample_stores)
+    print(f"MRENCLAVE   {record['mr_enclave']}\nMRSIGNER    {record['mr_signer']}")
+    print(f"artifacts   {out}")
+    if order.occlum is None:
+        print(STUB)
+
+
+def _sample_stores(folder: Path, seed: bytes, now: int) -> list[str]:
+    """Demo stores that are the same for the same seed and time."""
+    import hashlib
+    import itertools
+
+    from uid2.devstack.demo_data import create_demo_stores
+    from uid2.protocol.ids import EpochMillis
+
+    counter = itertools.count()
+
+    def draw(length: int) -> bytes:
+        return hashlib.shake_256(seed + next(counter).to_bytes(8)).digest(length)
+
+    folder.mkdir()
+    found = create_demo_stores(folder, salts=1000, draw=draw, now=EpochMillis(now * 1000), scope="uid2")
+    return [f"sample client key {found.client_key}", f"its secret {found.client_secret}; known to all, for tests alone"]
+
+
+def _repository() -> Path:
+    """The work tree that this command is installed from."""
+    from uid2.protocol.errors import ConfigurationError
+
+    root = Path(__file__).resolve().parents[3]
+    if not (root / "scripts/azure").is_dir():
+        raise ConfigurationError(
+            "enclaves are built from the repository, and this command is installed without it",
+            next_step="clone the repository and run make env there",
+        )
+    return root
+
+
 @app.command(
     "run", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 )

@@ -18,7 +18,7 @@ def json_banner(state: State, running: Running) -> str:
     """One line."""
     return json.dumps(
         {
-            "operator": running.operators[0],
+            "operator": next(iter(running.operators), None),
             "operators": running.operators,
             "core": running.core,
             "optout": running.optout,
@@ -26,15 +26,18 @@ def json_banner(state: State, running: Running) -> str:
             "client_secret": state.credentials.client_secret,
             "site_id": state.credentials.site_id,
         }
+        | ({} if running.operators else {"operator_key": state.programs.operators[0]})
     )
 
 
-def text_banner(state: State, running: Running, ops_url: str, verdicts: Sequence[str], core_log: Path) -> str:
-    """`verdicts`: what Core decided about each operator."""
-    rows = [
-        ("operator", running.operators[0]),
-        *(("", url) for url in running.operators[1:]),
-        ("status", f"{ops_url}/ops/status   metrics: {ops_url}/metrics"),
+def text_banner(state: State, running: Running, ops_url: str | None, verdicts: Sequence[str], core_log: Path) -> str:
+    """`verdicts`: what Core decided about each operator. Without an operator the key for one from elsewhere."""
+    rows = [("operator" if n == 0 else "", url) for n, url in enumerate(running.operators)]
+    if ops_url is not None:
+        rows.append(("status", f"{ops_url}/ops/status   metrics: {ops_url}/metrics"))
+    else:
+        rows.append(("operator key", state.programs.operators[0]))
+    rows += [
         ("core", f"{running.core}   log: {core_log}"),
         ("optout", running.optout),
         ("client key", state.credentials.client_key),
@@ -45,6 +48,13 @@ def text_banner(state: State, running: Running, ops_url: str, verdicts: Sequence
     rows += [("attested" if n == 0 else "", verdict) for n, verdict in enumerate(verdicts)]
     lines = "\n".join(f"  {name:<14} {value}".rstrip() for name, value in rows)
     scope = state.credentials.identity_scope.upper()
+    if ops_url is None:
+        return (
+            f"\n{scope} Core and OptOut are ready; no operator runs.\n\n{lines}\n\n"
+            f"Start one that has the operator key:\n\n"
+            f"  export core_api_token={state.programs.operators[0]} optout_api_token={state.programs.operators[0]}\n"
+            f"  scripts/azure/run.sh\n\nCtrl-C stops it.\n"
+        )
     return (
         f"\n{scope} operator is ready.\n\n{lines}\n\nMake a first token:\n\n"
         f"  {first_command(state.directory)}\n\nCtrl-C stops it.\n"

@@ -14,6 +14,7 @@ from uid2.devstack.key_texts import draw_key_text
 from uid2.protocol.api_keys import hash_key
 from uid2.protocol.crypto.rsa import load_rsa_private_key, public_der
 from uid2.protocol.encoding import encode_base64
+from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import EpochMillis
 from uid2.simtee.scenario import SimulatedEnclave
 
@@ -66,6 +67,23 @@ def create_program_stores(directory: Path, *, draw: Draw, now: EpochMillis, scop
     write_store(directory, "cloud_encryption_keys", "cloud_encryption_keys", [cloud_key], seconds)
     write_store(directory, "partners", "partners", [], seconds)
     return keys
+
+
+def register_enclave(stores: Path, record: Path, now: EpochMillis) -> None:
+    """Let Core of this stack accept the enclave of a build's identity record, beside those that it knows."""
+    try:
+        built = msgspec.json.decode(record.read_bytes())
+        identifier = str(built["mr_enclave"]).lower()
+    except (OSError, msgspec.DecodeError, KeyError, TypeError):
+        raise ConfigurationError(
+            f"{record} is no identity record", next_step="name the identity.json of a build"
+        ) from None
+    file = stores / "enclaves" / "enclaves.json"
+    known = msgspec.json.decode(file.read_bytes())
+    if any(entry["identifier"] == identifier for entry in known):
+        return
+    enclave = {"name": "built enclave", "protocol": "azure-sgx", "identifier": identifier, "created": now // 1000}
+    write_store(stores, "enclaves", "enclaves", [*known, enclave], now // 1000)
 
 
 def create_jwt_key() -> bytes:

@@ -22,7 +22,7 @@ from uid2.devstack.configurations import (
     operator_config,
     optout_config,
 )
-from uid2.devstack.demo_programs import create_jwt_key, public_half
+from uid2.devstack.demo_programs import create_jwt_key, public_half, register_enclave
 from uid2.devstack.ports import (
     CORE_OPS_PORT,
     CORE_PORT,
@@ -52,10 +52,12 @@ def run_stack(
     operators: int,
     scope: str,
     as_json: bool,
+    enclave: Path | None = None,
     program: Sequence[str] = PROGRAM,
 ) -> int:
     """Start everything, print the banner, stay until a signal or the end of a child; returns the exit code.
 
+    `enclave` is the identity record of a build that Core accepts too.
     `program` starts a service; the words `<service> serve --config FILE` follow.
 
     ConfigurationError when a port is taken or the state does not fit, DependencyError when a service does not get
@@ -72,6 +74,8 @@ def run_stack(
         contextlib.ExitStack() as stack,
     ):
         state = open_state(directory, salts=salts, scope=scope, now=now)
+        if enclave is not None:
+            register_enclave(state.stores, enclave, now)
         check_stores(state.stores, now)
         children = Children(stop, program)
         stack.callback(children.stop_all)
@@ -100,7 +104,7 @@ def run_stack(
         text = (
             json_banner(state, running)
             if as_json
-            else text_banner(state, running, started[0].ops_url, verdicts(core.log), core.log)
+            else text_banner(state, running, started[0].ops_url if started else None, verdicts(core.log), core.log)
         )
         print(text, flush=True)
         return children.await_end()

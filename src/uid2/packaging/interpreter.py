@@ -116,6 +116,9 @@ def place_interpreter(interpreter: Interpreter, tree: RootFileSystem) -> None:
     for file in _standard_library(interpreter.stdlib):
         tree.take(f"{library}/{file.relative_to(interpreter.stdlib).as_posix()}", file.resolve())
     tree.folder(f"{library}/site-packages")
+    if interpreter.origin == "machine":
+        # Debian's Python looks here instead.
+        tree.symlink(f"{library}/dist-packages", "site-packages")
     if interpreter.origin != "machine":
         for found in sorted((interpreter.prefix / "lib").glob("lib*.so*")):
             tree.take(f"{HOME}/lib/{found.name}", found)

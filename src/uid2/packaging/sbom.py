@@ -25,7 +25,7 @@ _HEX: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`kind` is `pypi`, `cargo` or `generic`; `sha256` in hex, empty where none is known; `note` says what it is for."""
+    """`kind` is `pypi`, `cargo` or `generic`; `sha256` in hex, empty where none is known; `note` is its purpose."""
 
     kind: str
     name: str
@@ -62,6 +62,7 @@ def bill_of_software(source: SourceFacts, image_digest: str, parts: Iterable[Par
         bom_ref="uid2-operator-azure-sgx",
         hashes=[HashType(alg=HashAlgorithm.SHA_256, content=image_digest)],
     )
+    bom.register_dependency(bom.metadata.component, bom.components)
     return make_outputter(bom, OutputFormat.JSON, SchemaVersion.V1_6).output_as_string(indent=1).encode() + b"\n"
 
 
