@@ -34,7 +34,7 @@ _PROBE: Final = (
 _FOLDERS_LEFT_OUT: Final = frozenset(
     {
         "__pycache__", "test", "tests", "idlelib", "tkinter", "turtledemo", "lib2to3", "ensurepip", "distutils",
-        "pydoc_data", "sqlite3", "dbm", "curses", "venv", "wsgiref", "xmlrpc", "unittest", "site-packages",
+        "pydoc_data", "sqlite3", "dbm", "curses", "venv", "xmlrpc", "unittest", "site-packages",
         "dist-packages", "msilib",
     }
 )  # fmt: skip
