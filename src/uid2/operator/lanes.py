@@ -6,6 +6,10 @@ waits too, but is never refused: its costly part is done.
 """
 
 import asyncio
+import contextlib
+import os
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -16,6 +20,10 @@ INLINE_BYTES: Final = 4096
 # Sealing and base64 take about a microsecond a kilobyte: less than a change of threads up to here.
 INLINE_SEALED_BYTES: Final = 1 << 16
 MOST_WAITING: Final = 512
+# On a machine whose cores are all busy the loop is woken at once, and bulk threads share what is left.
+BULK_NICENESS: Final = 10
+# What a token call may wait between two long native calls of a bulk thread; the platform's own is ten times that.
+SWITCH_SECONDS: Final = 0.0005
 
 T = TypeVar("T")
 
@@ -24,7 +32,7 @@ class Lanes:
     """One bounded queue in front of `threads` threads."""
 
     def __init__(self, threads: int, queue_bytes: int, queue_seconds: float) -> None:
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bulk")
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bulk", initializer=_step_back)
         self._places = asyncio.Semaphore(threads)
         self._queue_bytes = queue_bytes
         self._queue_seconds = queue_seconds
@@ -65,6 +73,17 @@ class Lanes:
             return await asyncio.get_running_loop().run_in_executor(self._pool, work)
         finally:
             self._places.release()
+
+
+def favour_the_loop() -> None:
+    """For the whole process: threads of bulk work hand the interpreter over soon."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+
+
+def _step_back() -> None:
+    # Linux keeps a niceness for each thread; a LibOS may have none.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BULK_NICENESS)
 
 
 def _busy() -> BusyError:

@@ -12,6 +12,7 @@ from uid2.bulk.engine import engine_named
 from uid2.operator.api_description import description_route
 from uid2.operator.attest_platform import QuoteSourceOf, quote_source_for
 from uid2.operator.evidence import EvidenceEndpoint, configuration_digest, record_digest
+from uid2.operator.lanes import favour_the_loop
 from uid2.operator.metric_names import APPLICATION, OperatorMetrics
 from uid2.operator.running import RunningOperator
 from uid2.operator.serving import ProcessPlan, Serving
@@ -97,6 +98,7 @@ class OperatorProgram:
     async def run(self) -> int:
         """Everything from the ops listener to the drain."""
         settings = self._settings
+        favour_the_loop()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)

@@ -15,7 +15,7 @@ from uid2.bulk.optout_view import OptOutOverlay
 from uid2.bulk.tables import OptOutView, empty_index
 from uid2.operator.assembly import local_runtime_config
 from uid2.operator.context import OperatorContext, OptOutRequest
-from uid2.operator.lanes import Lanes
+from uid2.operator.lanes import Lanes, favour_the_loop
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.optout_data import map_index
 from uid2.operator.routes import operator_application
@@ -52,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 async def serve(worker: Worker) -> None:
     """The program that `uid2.service.worker` runs."""
+    favour_the_loop()
     program = OperatorWorker(worker)
     await worker.join()
     if worker.stopping.is_set():

@@ -1,12 +1,22 @@
 """The bulk lane: order, bounds, and what runs at once."""
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from uid2.operator.lanes import INLINE_BYTES, INLINE_SEALED_BYTES, MOST_WAITING, Lanes
+from uid2.operator.lanes import (
+    BULK_NICENESS,
+    INLINE_BYTES,
+    INLINE_SEALED_BYTES,
+    MOST_WAITING,
+    SWITCH_SECONDS,
+    Lanes,
+    favour_the_loop,
+)
 from uid2.protocol.errors import BusyError
 
 LARGE = INLINE_BYTES + 1
@@ -115,3 +125,26 @@ def test_what_is_left_of_a_request_waits_for_a_thread_and_is_never_refused() -> 
     threaded, inline = run(scenario, Lanes(1, LARGE, 0.01))  # type: ignore[misc]
     assert threaded.startswith("bulk")
     assert inline == threading.current_thread().name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a niceness for each thread")
+def test_bulk_threads_stand_back_and_the_loop_does_not() -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+
+    async def scenario(lanes: Lanes) -> int:
+        return await lanes.run(LARGE, niceness)
+
+    assert run(scenario, Lanes(1, 1 << 20, 10)) == max(before, BULK_NICENESS)
+    assert niceness() == before
+
+
+def test_the_interpreter_is_handed_over_soon() -> None:
+    before = sys.getswitchinterval()
+    try:
+        favour_the_loop()
+        assert sys.getswitchinterval() == pytest.approx(SWITCH_SECONDS)
+    finally:
+        sys.setswitchinterval(before)
