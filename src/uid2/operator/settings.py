@@ -117,6 +117,7 @@ ACCEPTED: Final = (
     "enable_v1_phone_support",
     "keys_metadata_path",
     "keys_acl_metadata_path",
+    "allow_legacy_api",
     "enforce_https",
     "runtime_config_store",
     "disable_optout_token",
