@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads --system-certs
 STAMP := $(VENV)/.stamp
 
-.PHONY: help env native dev-env package run test test-fast lint types imports unit fast bench clean
+.PHONY: help env native dev-env package test-package run test test-fast lint types imports unit fast bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -70,6 +70,11 @@ test-fast: dev-env ## at most two minutes
 
 fast: dev-env
 	@$(BIN)/pytest -n 2 -m "not slow" tests
+
+test-package: dev-env ## build the sim enclave, run it in the sandbox beside Core, drive it with the SDK
+	@$(MAKE) --no-print-directory package PROFILE=azure
+	@scripts/azure/build.sh sim
+	@UID2_BUILD=$(CURDIR)/scripts/azure/build $(BIN)/pytest -s tests/package
 
 bench: dev-env ## measurements into bench/results/latest.json (QUICK=1: smaller tables)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
