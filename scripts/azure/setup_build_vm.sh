@@ -45,7 +45,7 @@ image=${OCCLUM_IMAGE-}
 
 check_machine() {
     local release=${OS_RELEASE:-/etc/os-release} size id version
-    id=$(. "$release" && echo "$ID") version=$(. "$release" && echo "$VERSION_ID")
+    id=$(sed -n 's/^ID=//p' "$release" | tr -d '"') version=$(sed -n 's/^VERSION_ID=//p' "$release" | tr -d '"')
     [ "$id" = ubuntu ] || warn "this is $id, not Ubuntu" "use an Ubuntu LTS image of the Server variant"
     case $version in 20.04 | 22.04 | 24.04) ;; *) warn "Ubuntu $version is no LTS release that was tested" "use 20.04, 22.04 or 24.04" ;; esac
     size=$(curl --silent --max-time 2 --header Metadata:true \

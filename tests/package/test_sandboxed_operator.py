@@ -14,6 +14,7 @@ from uid2_client import (
 
 from .conftest import BUILD, OPS, PACKAGE, SandboxedOperator
 
+
 def test_the_publishers_path(sandboxed: SandboxedOperator) -> None:
     client = Uid2PublisherClient(sandboxed.url, sandboxed.key, sandboxed.secret)
     identity = client.generate_token(TokenGenerateInput.from_email("someone@example.com")).get_identity()
@@ -64,13 +65,12 @@ def test_image_numbers(sandboxed: SandboxedOperator) -> None:
     files = json.loads((BUILD / "files.json").read_bytes())
     ours = sum(entry.get("size", 0) for entry in files if "/site-packages/" in entry["path"])
     package = PACKAGE.stat().st_size
+    everything = sum(entry.get("size", 0) for entry in files)
     rows = (
         f"files {sum(entry['kind'] == 'file' for entry in files)}, package {package / 1e6:.1f} MB",
-        f"operator and libraries {ours / 1e6:.1f} MB with byte code, all {sum(e.get('size', 0) for e in files) / 1e6:.1f} MB",
+        f"operator and libraries {ours / 1e6:.1f} MB with byte code, all {everything / 1e6:.1f} MB",
         f"ready after {sandboxed.ready_seconds:.1f} s, resident {sandboxed.resident_bytes / 1e6:.0f} MB",
     )
-    print("
-" + "
-".join(rows))
+    print("", *rows, sep="\n")
     assert ours <= 60_000_000
     assert sandboxed.resident_bytes > 0
