@@ -103,7 +103,7 @@ def _container(order: "BuildOrder", enclave: Enclave) -> RootFileSystem:
         tree.put_tree("root", enclave.tree)
         return tree
     instance = enclave.package.parent
-    for found in sorted((instance / "..").resolve().joinpath(PACKAGE).rglob("*")):
+    for found in sorted(instance.rglob("*")):
         path = f"root/{PACKAGE}/{found.relative_to(instance).as_posix()}"
         # The package has no image/ folder: its content is in build/mount, protected.
         if path.startswith(f"root/{PACKAGE}/image"):
