@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from uid2.packaging.sandbox import SIMULATED
 
 ROOT = Path(__file__).resolve().parents[2]
