@@ -51,8 +51,18 @@ def settled_journal(folder: Folder) -> JournalState:
 
 
 def decide(folder: Folder, before: JournalState, pending: tuple[Pending, ...]) -> JournalState:
-    """The change is decided once this returns. ConflictError: another change was decided first."""
-    return _write(folder, Journal(before.journal.serial + 1, pending), before.tag)
+    """The change is decided once this returns. ConflictError: another change was decided first.
+
+    Somebody may have finished the change already when it is read back: then the state has no tag to settle it with.
+    """
+    journal = Journal(before.journal.serial + 1, pending)
+    folder.put(JOURNAL, msgspec.json.encode(journal), before.tag)
+    written = _read(folder)
+    if written.journal == journal:
+        return written
+    if written.journal.serial >= journal.serial:
+        return JournalState(journal, ABSENT)
+    raise ConflictError(f"{JOURNAL} has been written by somebody else")
 
 
 def settle(folder: Folder, decided: JournalState) -> JournalState:

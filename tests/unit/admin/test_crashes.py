@@ -10,6 +10,7 @@ import pytest
 from admin_stage import NOW, OPERATIONS, Ticking, new_universe, populate, registrable, settings, universe_in
 
 from uid2.admin.change import Change
+from uid2.admin.journal import JOURNAL
 from uid2.admin.local_folder import LocalFolder
 from uid2.admin.records import STORES
 from uid2.admin.salt_store import SALTS_METADATA
@@ -146,6 +147,30 @@ def test_writers_at_the_same_time_lose_nothing(populated: Path, scratch: Path) -
     assert {writer.exitcode for writer in writers} == {0}
     assert {site.name for site in sites} >= {f"{name} {n}" for name in names for n in range(12)}
     assert len({site.id for site in sites}) == len(sites) == 2 + 36
+
+
+class Overseen:
+    """A folder whose first decision somebody else finishes before its author can read it back."""
+
+    def __init__(self, folder: LocalFolder, finish: Callable[[], object]) -> None:
+        self._folder, self._finish = folder, finish
+        self.name, self.read, self.list, self.delete = folder.name, folder.read, folder.list, folder.delete
+        self.finished = 0
+
+    def put(self, path: str, data: bytes, expected: str | None = None) -> None:
+        self._folder.put(path, data, expected)
+        if path == JOURNAL and b'"pending":[{' in data and not self.finished:
+            self.finished += 1
+            self._finish()
+
+
+def test_a_change_that_another_finished_is_not_made_twice(populated: Path, scratch: Path) -> None:
+    shutil.copytree(populated, scratch)
+    other = universe_in(LocalFolder(scratch), seed=9)
+    folder = Overseen(LocalFolder(scratch), lambda: other.look(lambda _: None))
+    universe_in(folder, seed=3).run(adding("Once"))
+    assert folder.finished == 1
+    assert [site.name for site in contents(scratch)["sites"]].count("Once") == 1
 
 
 def test_a_change_that_was_overtaken_is_made_again(populated: Path, scratch: Path) -> None:
