@@ -4,7 +4,10 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import pbkdf2_hmac
+from pathlib import Path
 from typing import Final
+
+import httpx
 
 from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket, outside
 from uid2.optout.context import OptOutContext
@@ -13,23 +16,29 @@ from uid2.optout.local_queue import LocalQueue
 from uid2.optout.manual_override import ManualOverride
 from uid2.optout.messages import QueuedMessage
 from uid2.optout.operator_keys import OperatorKeys
+from uid2.optout.partitions import PartitionProducer, PartitionRules
+from uid2.optout.partner_calls import PartnerCalls
+from uid2.optout.partner_list import PartnerFile, PartnerList
+from uid2.optout.partner_sender import Forwarding, PartnerSender
+from uid2.optout.partner_state import PartnerStates
 from uid2.optout.producer import DeltaProducer
 from uid2.optout.production import DeltaJob, ProductionRules
 from uid2.optout.queue_log import QueueLog
 from uid2.optout.recent import RecentMessages
-from uid2.optout.settings import OptOutSettings
+from uid2.optout.settings import DEFAULT_PARTNERS, OptOutSettings
 from uid2.optout.tail import Tail
 from uid2.optout.traffic_calculator import TrafficCalculator
 from uid2.protocol.attestation_token import ITERATIONS, derive_token_key
 from uid2.protocol.ids import EpochSeconds
+from uid2.protocol.partners import Partner
 from uid2.service.clock import Clock, Entropy
 from uid2.service.health import Health
 from uid2.service.jwt import JwtVerifier, parse_public_keys
 from uid2.service.metrics import Metrics
 from uid2.service.signed_urls import CloudUrls, FileLinks, UrlSigner
-from uid2.stores.kinds import OPERATORS
+from uid2.stores.kinds import OPERATORS, PARTNERS
 from uid2.stores.loading import StoreLoader
-from uid2.stores.refresher import StoreStatus
+from uid2.stores.refresher import Loader, StoreStatus
 from uid2.stores.sources.base import BlobSource
 from uid2.stores.sources.mock import MockSource
 
@@ -77,8 +86,9 @@ def optout_context(
     health: Health,
     operators: BlobSource | None = None,
     operators_path: str | None = None,
+    partner_transport: httpx.AsyncBaseTransport | None = None,
 ) -> OptOutContext:
-    """Everything but the first loads. `operators` is where their keys are, by default the folder of the settings."""
+    """Everything but the first loads. `operators` is where Core's stores are, by default the folder of the settings."""
     bucket = optout_bucket(settings)
     if operators is None:
         assert settings.storage_mock_root is not None, "checked with the settings"
@@ -123,6 +133,7 @@ def optout_context(
     producer = DeltaProducer(
         job, settings.traffic_filter_config_path, settings.traffic_calc_config_path, clock, files.refresh
     )
+    partners = partner_list(settings, operators, clock, metrics, health)
     loader = StoreLoader(OPERATORS, operators, operators_path or settings.operators_metadata_path, clock.now_ms)
     return OptOutContext(
         settings=settings,
@@ -135,11 +146,70 @@ def optout_context(
         tail=tail,
         keys=OperatorKeys(loader, clock, health, lambda status: count_refresh(metrics, status)),
         producer=producer,
+        partitions=partition_producer(settings, bucket, files, clock, entropy, metrics),
+        partners=partners,
+        forwarding=None
+        if partners is None
+        else forwarding_of(settings, partners, bucket, files, clock, metrics, health, partner_transport),
         token_key=derive_token_key(
             settings.att_token_enc_key.reveal().decode(), settings.att_token_enc_salt.reveal().decode()
         ),
         jwt_verifier=JwtVerifier(parse_public_keys(settings.aws_kms_jwt_signing_public_keys)),
     )
+
+
+def partition_producer(
+    settings: OptOutSettings, bucket: Bucket, files: FileList, clock: Clock, entropy: Entropy, metrics: Metrics
+) -> PartitionProducer | None:
+    """None for a replica without a number, and where this service only looks on."""
+    if settings.optout_observe_only or settings.replica_id < 0:
+        return None
+    rules = PartitionRules(
+        settings.optout_s3_folder,
+        settings.replica_id,
+        settings.optout_producer_max_replicas,
+        settings.optout_delta_rotate_interval,
+    )
+    return PartitionProducer(
+        rules, bucket, files, settings.optout_queue_dir / "partition.lock", clock, entropy, metrics
+    )
+
+
+def partner_list(
+    settings: OptOutSettings, stores: BlobSource, clock: Clock, metrics: Metrics, health: Health
+) -> PartnerList | None:
+    """None where another replica sends, where this service only looks on, and where no list is configured."""
+    if settings.optout_observe_only or settings.replica_id != settings.optout_sender_replica_id:
+        return None
+    if settings.partners_metadata_path is not None:
+        loader: Loader = StoreLoader(PARTNERS, stores, settings.partners_metadata_path, clock.now_ms)
+    elif settings.partners_config_path:
+        path = Path(settings.partners_config_path)
+        if settings.partners_config_path == DEFAULT_PARTNERS and not path.exists():
+            return None
+        loader = PartnerFile(path)
+    else:
+        return None
+    return PartnerList(loader, clock, health, lambda status: count_refresh(metrics, status))
+
+
+def forwarding_of(
+    settings: OptOutSettings,
+    partners: PartnerList,
+    bucket: Bucket,
+    files: FileList,
+    clock: Clock,
+    metrics: Metrics,
+    health: Health,
+    transport: httpx.AsyncBaseTransport | None,
+) -> Forwarding:
+    states = PartnerStates(bucket, settings.optout_s3_folder, f"{settings.optout_data_dir}/consumer/delta/")
+
+    def sender(partner: Partner, client: httpx.AsyncClient) -> PartnerSender:
+        calls = PartnerCalls(partner, client)
+        return PartnerSender(calls, partner, bucket, states, files, settings.id_environment, clock, metrics)
+
+    return Forwarding(partners, sender, settings.optout_queue_dir / "send.lock", health, transport)
 
 
 def count_refresh(metrics: Metrics, status: StoreStatus) -> None:

@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 from uid2.optout.bucket import Bucket
 from uid2.optout.file_list import FileList
 from uid2.optout.operator_keys import OperatorKeys
+from uid2.optout.partitions import PartitionProducer
+from uid2.optout.partner_list import PartnerList
+from uid2.optout.partner_sender import Forwarding
 from uid2.optout.producer import DeltaProducer
 from uid2.optout.queue import OptOutQueue
 from uid2.optout.settings import OptOutSettings
@@ -30,6 +33,9 @@ class OptOutContext:
     tail: Tail
     keys: OperatorKeys
     producer: DeltaProducer
+    partitions: PartitionProducer | None
+    partners: PartnerList | None
+    forwarding: Forwarding | None
     token_key: GcmKey = field(repr=False)
     jwt_verifier: JwtVerifier
 

@@ -66,3 +66,8 @@ class FileList:
         if path not in self._foreign and len(self._foreign) < 1000:
             self._foreign.add(path)
             _log.warning("the bucket holds a file that is no opt-out file and is passed over: %s", path)
+
+
+def read_bucket(bucket: Bucket, folder: str) -> tuple[ListedFile, ...]:
+    """Every opt-out file but synthetic ones, oldest first. StoreUnavailableError."""
+    return listed_files(path for prefix in folders(folder, synthetic=False) for path in bucket.list(prefix))

@@ -46,13 +46,29 @@ def listed_files(paths: Iterable[str], on_foreign: Callable[[str], None] = lambd
     return tuple(sorted(found, key=lambda file: (file.created, file.path)))
 
 
+def newest_partition(files: Iterable[ListedFile]) -> EpochSeconds | None:
+    """The time in the name of the newest partition that is not synthetic."""
+    return max(
+        (file.created for file in files if file.kind is OptOutFileKind.PARTITION and not file.name.synthetic),
+        default=None,
+    )
+
+
+def name_time(files: Iterable[ListedFile], now: EpochSeconds) -> EpochSeconds:
+    """The time for the name of a new delta: now, but never before the newest partition.
+
+    A clock that was set back would otherwise name a delta so early that no reader is told of it any more.
+    """
+    return max(now, newest_partition(files) or now)
+
+
 def for_operators(files: Iterable[ListedFile], rotate_interval: int) -> tuple[ListedFile, ...]:
     """All partitions, and the deltas that may hold what the newest of them does not."""
     listed = tuple(files)
-    partitions = [file.created for file in listed if file.kind is OptOutFileKind.PARTITION and not file.name.synthetic]
-    if not partitions:
+    newest = newest_partition(listed)
+    if newest is None:
         return listed
-    oldest = max(partitions) - GRACE_INTERVALS * rotate_interval
+    oldest = newest - GRACE_INTERVALS * rotate_interval
     return tuple(file for file in listed if file.kind is OptOutFileKind.PARTITION or file.created >= oldest)
 
 

@@ -26,6 +26,8 @@ from uid2.service.ops import OpsApplication
 from uid2.service.server import HttpServer, bind_socket, event_loop_factory
 
 DRAIN_SECONDS: Final = 10.0
+# A turn of a replica may be as short as three rotation intervals.
+PARTITION_LOOK_SECONDS: Final = 60
 
 _log = logging.getLogger(__name__)
 
@@ -75,7 +77,7 @@ class OptOutProgram:
         await ops.start()
         servers: list[HttpServer] = []
         try:
-            await asyncio.gather(context.keys.load(), context.files.refresh())
+            await asyncio.gather(*self._first_loads())
             if not settings.optout_observe_only:
                 self._check_traffic_files()
                 control = bind_socket(settings.http_host, settings.control_port)
@@ -110,9 +112,21 @@ class OptOutProgram:
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
+    def _first_loads(self) -> list[Coroutine[Any, Any, object]]:
+        context = self._context
+        loads: list[Coroutine[Any, Any, object]] = [context.keys.load(), context.files.refresh()]
+        if context.partners is not None:
+            loads.append(context.partners.load())
+        return loads
+
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         settings, context = self._settings, self._context
         work = [context.keys.run(), context.files.run(settings.cloud_refresh_interval), context.queue.run()]
+        if context.partitions is not None:
+            self._health.component("partition-producer").recover()
+            work.append(context.partitions.run(min(settings.cloud_refresh_interval, PARTITION_LOOK_SECONDS)))
+        if context.partners is not None and context.forwarding is not None:
+            work += [context.partners.run(), context.forwarding.run()]
         if settings.optout_produce_interval and not settings.optout_observe_only:
             work.append(context.producer.run_every(settings.optout_produce_interval))
         return work
@@ -150,19 +164,21 @@ class OptOutProgram:
     async def status(self) -> dict[str, Any]:
         """The members of /ops/status."""
         context, now = self._context, self._clock.now_ms()
-        keys, files = context.keys.status, context.files
+        stores = [context.keys.status] + ([] if context.partners is None else [context.partners.status])
+        files = context.files
         listed = files.listed_at
         return {
             "version": self._version,
             "environment": self._settings.environment,
             "ready": self.started,
             "stores": {
-                keys.store: {
-                    "version": keys.version,
-                    "entries": keys.entries,
-                    "last_success_ms": keys.last_success,
-                    "problem": keys.problem,
+                store.store: {
+                    "version": store.version,
+                    "entries": store.entries,
+                    "last_success_ms": store.last_success,
+                    "problem": store.problem,
                 }
+                for store in stores
             },
             "files": {
                 "listed": None if files.files is None else len(files.files),
@@ -171,4 +187,6 @@ class OptOutProgram:
                 "problem": files.problem,
             },
             "production": context.producer.status(),
+            "partitions": None if context.partitions is None else {"problem": context.partitions.problem},
+            "partners": [] if context.forwarding is None else context.forwarding.status(),
         }

@@ -1,6 +1,6 @@
 """One job of delta production: windows of waiting messages become delta files (opt-out chapter, 6.2 and 6.3).
 
-plan ─▶ file in the bucket ─▶ messages deleted        a crash in between: the same file is written once more
+plan ─▶ file in the bucket ─▶ messages deleted        a crash in between: what is left of it is done by the next job
 """
 
 import logging
@@ -9,17 +9,24 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, final
 
+import msgspec
+
 from uid2.optout.bucket import Bucket
 from uid2.optout.delta_files import delta_bytes, dropped_bytes, malformed_bytes
-from uid2.optout.listing import ListedFile, delta_path, folders, listed_files, side_path
+from uid2.optout.file_list import read_bucket
+from uid2.optout.listing import ListedFile, delta_path, name_time, newest_partition, side_path
 from uid2.optout.manual_override import ManualOverride
 from uid2.optout.messages import QueuedMessage
 from uid2.optout.queue import OptOutQueue, QueueReader, WritePlan
 from uid2.optout.traffic_calculator import TrafficCalculator, TrafficRules
 from uid2.optout.traffic_filter import TrafficFilter
 from uid2.protocol.ids import EpochSeconds
+from uid2.protocol.optout_log import OptOutFileName
 from uid2.service.clock import Clock, Entropy
 from uid2.service.metrics import Metrics
+
+# For so long an interrupted write keeps its name, so that one that still arrives is the same file.
+RETRY_SECONDS: Final = 300
 
 _log = logging.getLogger(__name__)
 
@@ -183,25 +190,24 @@ class DeltaJob:
         denied = [message for message in window.messages if traffic_filter.denies(message)]
         kept = [message for message in window.messages if not traffic_filter.denies(message)]
         elsewhere = reader.in_flight() - window.received
-        if kept and self._calculator.trips(traffic_rules, self._files(), kept, elsewhere, self._now()):
+        files = read_bucket(self._bucket, self._rules.folder)
+        if kept and self._calculator.trips(traffic_rules, files, kept, elsewhere, self._now()):
             self._override.set()
             return True
         start = window.start or 0
         for messages, dropped in ((kept, False), (denied, True)):
             if messages:
-                self._write(reader, self._plan(messages, start, dropped=dropped), messages, result)
+                numbers = tuple(message.number for message in messages)
+                path = self._new_path(files, dropped=dropped)
+                plan = WritePlan(path, dropped, start, start + self._rules.window_seconds, numbers)
+                self._write(reader, plan, messages, result)
         return False
 
-    def _plan(self, messages: Sequence[QueuedMessage], start: int, *, dropped: bool) -> WritePlan:
+    def _new_path(self, files: Sequence[ListedFile], *, dropped: bool) -> str:
         number = int.from_bytes(self._entropy.bytes(4), "big")
-        rules = self._rules
-        path = (
-            side_path("dropped", rules.replica, self._now(), number)
-            if dropped
-            else delta_path(rules.folder, rules.replica, self._now(), number)
-        )
-        numbers = tuple(message.number for message in messages)
-        return WritePlan(path, dropped, start, start + rules.window_seconds, numbers)
+        if dropped:
+            return side_path("dropped", self._rules.replica, self._now(), number)
+        return delta_path(self._rules.folder, self._rules.replica, name_time(files, self._now()), number)
 
     def _write(
         self, reader: QueueReader, plan: WritePlan, messages: Sequence[QueuedMessage], result: JobResult
@@ -233,8 +239,26 @@ class DeltaJob:
         if unfinished is None:
             return
         plan, messages = unfinished
-        _log.warning("a former job ended while it wrote %s, which is written once more", plan.path)
+        files = read_bucket(self._bucket, self._rules.folder)
+        if not plan.dropped and any(file.path == plan.path for file in files):
+            _log.warning("a former job ended after it wrote %s", plan.path)
+            reader.delete(messages)
+            self._count(plan, len(messages), result)
+            return
+        if not plan.dropped and self._outdated(plan, files):
+            # Under its old name nobody would be told of it.
+            plan = msgspec.structs.replace(plan, path=self._new_path(files, dropped=False))
+            reader.prepare(plan)
+        _log.warning("a former job ended before it wrote %s, which is written now", plan.path)
         self._upload(reader, plan, messages, result)
+
+    def _outdated(self, plan: WritePlan, files: Sequence[ListedFile]) -> bool:
+        """Whether the name is that of another time: a partition that readers begin at may have been made since."""
+        name = OptOutFileName.parse(plan.path)
+        newest = newest_partition(files)
+        if name is None or name.created is None:
+            return True
+        return (newest is not None and name.created < newest) or abs(self._now() - name.created) > RETRY_SECONDS
 
     def _count(self, plan: WritePlan, size: int, result: JobResult) -> None:
         if plan.dropped:
@@ -255,10 +279,6 @@ class DeltaJob:
         target.put(path, malformed_bytes(found))
         reader.delete_malformed(receipts)
         _log.error("%d messages of the queue hold no opt-out and were put aside in %s", len(found), path)
-
-    def _files(self) -> tuple[ListedFile, ...]:
-        prefix = folders(self._rules.folder, synthetic=False)[0]
-        return listed_files(self._bucket.list(prefix))
 
     def _now(self) -> EpochSeconds:
         return EpochSeconds(self._clock.now_ms() // 1000)

@@ -23,6 +23,7 @@ from uid2.service.config_values import (
 DEVELOPMENT: Final = "development"
 ENVIRONMENTS: Final = (DEVELOPMENT, "test", *GUARDED_ENVIRONMENTS)
 DATA_DIR: Final = "/opt/uid2/optout/"
+DEFAULT_PARTNERS: Final = "partners/config.json"
 
 KEYS: Final = (
     ConfigKey("service_instances", Kind.INTEGER, 4),
@@ -32,7 +33,7 @@ KEYS: Final = (
     ConfigKey("core_api_token", secret=True),
     ConfigKey("operators_metadata_path", Kind.TEXT, "operators/metadata.json"),
     ConfigKey("partners_metadata_path"),
-    ConfigKey("partners_config_path", Kind.TEXT, "partners/config.json"),
+    ConfigKey("partners_config_path", Kind.TEXT, DEFAULT_PARTNERS),
     ConfigKey("att_token_enc_key", secret=True),
     ConfigKey("att_token_enc_salt", secret=True),
     ConfigKey("aws_kms_jwt_signing_public_keys", Kind.TEXT, ""),
