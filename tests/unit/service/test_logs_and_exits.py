@@ -65,6 +65,7 @@ def test_what_a_library_says_is_masked_in_text_fields_and_tracebacks(console: bo
         "EUID-C-I-5-xyz.abc",
         "Bearer abc.def",
         "4f" * 32,
+        "aG9zdGlsZQ7xK2mPq9LwZr4TbVcX/optout-delta-000_2026-11-25T18",
     ],
 )
 def test_masked(canary: str) -> None:
@@ -94,6 +95,7 @@ def test_encoded_bytes_are_masked(data: bytes) -> None:
     [
         "client_side_token_generate_domain_name_check_enabled",
         "loaded /opt/uid2/operator-optout/consumer/delta/optout-delta-000.dat",
+        "wrote optout/delta/2026-11-25/optout-delta-000_2026-11-25T18.33.30Z_59e7d165.dat with 7 opt-outs",
         "uid2_operator_identity_map_unmapped_requests_total 1700000000000",
         "/com.uid2.core/test/keyset_keys/metadata.json in 15 ms",
         "operator Special (UID2-O-L-999-dp9Dt) attested",
