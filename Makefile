@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv --no-python-downloads --system-certs
 STAMP := $(VENV)/.stamp
 
-.PHONY: help env native dev-env package test-package run test test-fast lint types imports unit fast bench clean
+.PHONY: help env native dev-env package test-package run test test-fast lint types imports unit fast soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -75,6 +75,13 @@ test-package: dev-env ## build the sim enclave, run it in the sandbox beside Cor
 	@$(MAKE) --no-print-directory package PROFILE=azure
 	@scripts/azure/build.sh sim
 	@UID2_BUILD=$(CURDIR)/scripts/azure/build $(BIN)/pytest -s tests/package
+
+SEEDS ?= 200
+LOGOUTS ?= 20000
+
+soak: dev-env ## hours of faults and of generated documents (SEEDS=200 LOGOUTS=20000)
+	@UID2_FUZZ_EXAMPLES=500 $(BIN)/pytest -s tests/fuzz
+	@UID2_FAULT_SEEDS=$(SEEDS) UID2_FAULT_LOGOUTS=$(LOGOUTS) $(BIN)/pytest -s tests/faults
 
 bench: dev-env ## measurements into bench/results/latest.json (QUICK=1: smaller tables)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)
