@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from bench import bulk, http_operator, memory, rotation, tables
+from bench import bulk, http_operator, memory, rotation, spread, tables
 from bench.result import Result
 
 RESULTS = Path("bench/results/latest.json")
@@ -16,7 +16,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     quick = parser.parse_args().quick
     results: list[Result] = [
-        result for part in (bulk, tables, rotation, http_operator, memory) for result in part.measure(quick)
+        result for part in (bulk, tables, rotation, http_operator, memory, spread) for result in part.measure(quick)
     ]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(json.dumps([result.members() for result in results], indent=1) + "\n")

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def serving(state: State, environment: dict[str, str] | None = None) -> Iterator
     folder.mkdir(exist_ok=True)
     config, log = folder / "config.json", folder / "operator.log"
     config.write_text(json.dumps(alone_on(state, folder)), encoding="utf-8")
-    offset = _free_offset()
+    offset = free_offset()
     begin = time.perf_counter()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -126,9 +126,10 @@ def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> int:
     raise RuntimeError("the operator did not get ready:\n" + "\n".join(tail))
 
 
-def _free_offset() -> int:
+def free_offset(ports: Sequence[int] = PORTS) -> int:
+    """A distance at which all these ports are free."""
     for offset in range(20_000 + os.getpid() % 5_000, 40_000, 7):
-        if all(_free(port + offset) for port in PORTS):
+        if all(_free(port + offset) for port in ports):
             return offset
     raise RuntimeError("no free ports")
 
