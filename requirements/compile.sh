@@ -6,7 +6,7 @@ uv=(.venv/bin/uv --no-python-downloads --system-certs pip compile --quiet --gene
     --python-version 3.11 --custom-compile-command requirements/compile.sh)
 echo uv | "${uv[@]}" --no-header -o requirements/uv.txt -
 "${uv[@]}" --extra build pyproject.toml -o requirements/run.txt
-"${uv[@]}" --extra build --extra dev --extra parquet pyproject.toml -o requirements/dev.txt
+"${uv[@]}" --extra build --extra dev --extra parquet --extra sqs pyproject.toml -o requirements/dev.txt
 "${uv[@]}" --extra build --extra package -c requirements/run.txt pyproject.toml -o requirements/package.txt
 # What goes into the enclave: the versions that run everywhere else, and nothing that only the command line needs.
 "${uv[@]}" -c requirements/run.txt requirements/enclave.in -o requirements/enclave.txt

@@ -12,9 +12,8 @@ import httpx
 from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket, outside
 from uid2.optout.context import OptOutContext
 from uid2.optout.file_list import FileList
-from uid2.optout.local_queue import LocalQueue
+from uid2.optout.intake import open_intake
 from uid2.optout.manual_override import ManualOverride
-from uid2.optout.messages import QueuedMessage
 from uid2.optout.operator_keys import OperatorKeys
 from uid2.optout.partitions import PartitionProducer, PartitionRules
 from uid2.optout.partner_calls import PartnerCalls
@@ -23,10 +22,7 @@ from uid2.optout.partner_sender import Forwarding, PartnerSender
 from uid2.optout.partner_state import PartnerStates
 from uid2.optout.producer import DeltaProducer
 from uid2.optout.production import DeltaJob, ProductionRules
-from uid2.optout.queue_log import QueueLog
-from uid2.optout.recent import RecentMessages
 from uid2.optout.settings import DEFAULT_PARTNERS, OptOutSettings
-from uid2.optout.tail import Tail
 from uid2.optout.traffic_calculator import TrafficCalculator
 from uid2.protocol.attestation_token import ITERATIONS, derive_token_key
 from uid2.protocol.ids import EpochSeconds
@@ -43,7 +39,6 @@ from uid2.stores.sources.base import BlobSource
 from uid2.stores.sources.mock import MockSource
 
 LINK_SECONDS: Final = 3600
-ID_LENGTH: Final = 8
 
 _log = logging.getLogger(__name__)
 
@@ -93,17 +88,7 @@ def optout_context(
     if operators is None:
         assert settings.storage_mock_root is not None, "checked with the settings"
         operators = MockSource(settings.storage_mock_root)
-    recent = RecentMessages()
-    log = QueueLog(settings.optout_queue_dir, entropy.bytes(ID_LENGTH), recent.add)
     producer: DeltaProducer
-
-    def denied(message: QueuedMessage) -> bool:
-        return producer.traffic_filter.denies(message)
-
-    # What is in a file now is in the next two listings of every instance.
-    settle_ms = (3 * settings.cloud_refresh_interval + 60) * 1000
-    tail = Tail(log, recent, settle_ms, clock.now_ms, denied)
-    queue = LocalQueue(log, clock.now_ms, tail.changed)
     files = FileList(
         bucket,
         settings.optout_s3_folder,
@@ -111,8 +96,12 @@ def optout_context(
         synthetic_count=settings.synthetic_count,
         on_listed=_listing_observer(metrics, health),
     )
+    intake = open_intake(
+        settings, bucket, files, clock, entropy, lambda message: producer.traffic_filter.denies(message)
+    )
     job = DeltaJob(
-        queue,
+        intake.queue,
+        intake.claims,
         bucket,
         ProductionRules(
             folder=settings.optout_s3_folder,
@@ -142,8 +131,9 @@ def optout_context(
         bucket=bucket,
         urls=url_signer(settings, bucket, clock),
         files=files,
-        queue=queue,
-        tail=tail,
+        queue=intake.queue,
+        tail=intake.tail,
+        shared=intake.shared,
         keys=OperatorKeys(loader, clock, health, lambda status: count_refresh(metrics, status)),
         producer=producer,
         partitions=partition_producer(settings, bucket, files, clock, entropy, metrics),

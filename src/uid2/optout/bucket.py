@@ -3,16 +3,18 @@
 A write is atomic and durable when it returns: on disk by rename and fsync, in a cloud by the store itself.
 """
 
-from collections.abc import Mapping
+import builtins
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import ObjectStore, from_url
 
-from uid2.optout.durable_files import PARTIAL, make_folder, replace_file
+from uid2.optout.durable_files import PARTIAL, create_file, make_folder, replace_file
 from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE
 from uid2.stores.sources.local import LocalSource
@@ -28,7 +30,19 @@ class Bucket(Protocol):
 
     def list(self, prefix: str) -> list[str]: ...
 
+    def list_after(self, folder: str, name: str) -> builtins.list[str]:
+        """The paths in `folder`, which ends in a slash, whose names come after `name`, in order."""
+        ...
+
+    def folders(self, folder: str) -> builtins.list[str]:
+        """The names of the folders right below `folder`, which ends in a slash."""
+        ...
+
     def put(self, path: str, data: bytes) -> None: ...
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write unless there is something of that name already; whether it was written."""
+        ...
 
     def delete(self, path: str) -> None: ...
 
@@ -52,19 +66,43 @@ class FolderBucket:
     def list(self, prefix: str) -> list[str]:
         return [path for path in self._files.list(prefix.lstrip("/")) if not path.endswith(PARTIAL)]
 
-    def put(self, path: str, data: bytes) -> None:
-        target = self._files.resolve(path.lstrip("/"))
+    def list_after(self, folder: str, name: str) -> builtins.list[str]:
+        return [path for path in self.list(folder) if path.rpartition("/")[2] > name]
+
+    def folders(self, folder: str) -> builtins.list[str]:
         try:
-            self._make_folders(target.parent)
-            replace_file(target, data)
+            with os.scandir(self._files.resolve(folder.strip("/"))) as found:
+                return sorted(part.name for part in found if part.is_dir())
+        except FileNotFoundError:
+            return []
         except OSError as error:
-            raise _refused("write", path, str(self.root), error.strerror or type(error).__name__) from None
+            raise _refused("list", folder, str(self.root), error.strerror or type(error).__name__) from None
+
+    def put(self, path: str, data: bytes) -> None:
+        self._write(path, data, replace_file)
+
+    def create(self, path: str, data: bytes) -> bool:
+        try:
+            self._write(path, data, create_file)
+        except FileExistsError:
+            return False
+        return True
 
     def delete(self, path: str) -> None:
         try:
             self._files.resolve(path.lstrip("/")).unlink(missing_ok=True)
         except OSError as error:
             raise _refused("delete", path, str(self.root), error.strerror or type(error).__name__) from None
+
+    def _write(self, path: str, data: bytes, write: Callable[[Path, bytes], None]) -> None:
+        target = self._files.resolve(path.lstrip("/"))
+        try:
+            self._make_folders(target.parent)
+            write(target, data)
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise _refused("write", path, str(self.root), error.strerror or type(error).__name__) from None
 
     def _make_folders(self, folder: Path) -> None:
         # From the top, so that the name of each is on the disk before anything is in it.
@@ -92,11 +130,35 @@ class CloudBucket:
     def list(self, prefix: str) -> list[str]:
         return self._source.list(prefix)
 
+    def list_after(self, folder: str, name: str) -> builtins.list[str]:
+        below = folder.strip("/")
+        try:
+            batches = obstore.list(self._store, below, offset=f"{below}/{name}" if name else None)
+            return sorted(item["path"] for batch in batches for item in batch)
+        except (BaseError, OSError, ValueError) as error:
+            raise _refused("list", folder, self._name, type(error).__name__) from None
+
+    def folders(self, folder: str) -> builtins.list[str]:
+        try:
+            found = obstore.list_with_delimiter(self._store, folder.strip("/"))["common_prefixes"]
+        except (BaseError, OSError, ValueError) as error:
+            raise _refused("list", folder, self._name, type(error).__name__) from None
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
+
     def put(self, path: str, data: bytes) -> None:
         try:
             obstore.put(self._store, path.lstrip("/"), data)
         except (BaseError, OSError, ValueError) as error:
             raise _refused("write", path, self._name, type(error).__name__) from None
+
+    def create(self, path: str, data: bytes) -> bool:
+        try:
+            obstore.put(self._store, path.lstrip("/"), data, mode="create")
+        except AlreadyExistsError:
+            return False
+        except (BaseError, OSError, ValueError) as error:
+            raise _refused("write", path, self._name, type(error).__name__) from None
+        return True
 
     def delete(self, path: str) -> None:
         try:
@@ -120,8 +182,17 @@ class RenamingBucket:
     def list(self, prefix: str) -> list[str]:
         return [inside(path) for path in self._bucket.list(outside(prefix))]
 
+    def list_after(self, folder: str, name: str) -> builtins.list[str]:
+        return [inside(path) for path in self._bucket.list_after(outside(folder), name)]
+
+    def folders(self, folder: str) -> builtins.list[str]:
+        return self._bucket.folders(outside(folder))
+
     def put(self, path: str, data: bytes) -> None:
         self._bucket.put(outside(path), data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        return self._bucket.create(outside(path), data)
 
     def delete(self, path: str) -> None:
         self._bucket.delete(outside(path))

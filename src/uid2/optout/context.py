@@ -11,6 +11,7 @@ from uid2.optout.partner_sender import Forwarding
 from uid2.optout.producer import DeltaProducer
 from uid2.optout.queue import OptOutQueue
 from uid2.optout.settings import OptOutSettings
+from uid2.optout.shared_tail import SharedTail
 from uid2.optout.tail import Tail
 from uid2.protocol.crypto.aead import GcmKey
 from uid2.protocol.ids import EpochSeconds
@@ -31,6 +32,7 @@ class OptOutContext:
     files: FileList
     queue: OptOutQueue
     tail: Tail
+    shared: SharedTail | None
     keys: OperatorKeys
     producer: DeltaProducer
     partitions: PartitionProducer | None

@@ -14,6 +14,7 @@ from uid2.optout.messages import OptOutMessage, QueuedMessage, UnusableMessageEr
 from uid2.optout.queue import RECEIVE_SIZE, Batch, WritePlan
 from uid2.optout.queue_log import QueueLog
 from uid2.optout.queue_progress import Progress, write_progress
+from uid2.optout.queue_records import Record
 from uid2.protocol.errors import StoreFormatError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 
@@ -28,14 +29,22 @@ _log = logging.getLogger(__name__)
 
 @final
 class LocalQueue:
-    """`run` writes and follows until cancelled; `changed` is called on the event loop when messages have come."""
+    """`run` writes and follows until cancelled.
+
+    Both are called on the event loop: `changed` when messages have come, `taken` with those that are durable now.
+    """
 
     def __init__(
-        self, log: QueueLog, now: Callable[[], EpochMillis], changed: Callable[[], None] = lambda: None
+        self,
+        log: QueueLog,
+        now: Callable[[], EpochMillis],
+        changed: Callable[[], None] = lambda: None,
+        taken: Callable[[Sequence[QueuedMessage]], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._now = now
         self._changed = changed
+        self._taken = taken
         self._waiting: list[tuple[OptOutMessage, asyncio.Future[int]]] = []
         self._wake = asyncio.Event()
 
@@ -63,8 +72,9 @@ class LocalQueue:
             self._wake.clear()
             while self._waiting:
                 batch, self._waiting = self._waiting[:LARGEST_BATCH], self._waiting[LARGEST_BATCH:]
+                now = self._now()
                 try:
-                    numbers = await asyncio.to_thread(self._log.append, [message for message, _ in batch], self._now())
+                    numbers = await asyncio.to_thread(self._log.append, [message for message, _ in batch], now)
                 except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
                     for _, written in batch:
                         if not written.done():
@@ -78,6 +88,12 @@ class LocalQueue:
                     if not written.done():
                         written.set_result(number)
                 self._changed()
+                self._taken(
+                    [
+                        QueuedMessage(number, now, message, delivery=delivery_of(self._log, number))
+                        for (message, _), number in zip(batch, numbers, strict=True)
+                    ]
+                )
 
     async def _follow(self) -> None:
         """What other processes append."""
@@ -129,7 +145,7 @@ class LocalReader:
             except UnusableMessageError:
                 # Nothing here writes such a record; it is passed over with the next progress.
                 continue
-            batch.messages.append(QueuedMessage(record.number, EpochMillis(record.sent), message))
+            batch.messages.append(self._queued(record, message))
             if len(batch.messages) == RECEIVE_SIZE:
                 break
         return batch
@@ -159,8 +175,7 @@ class LocalReader:
         found: list[QueuedMessage] = []
         for record in self._log.records_after(min(plan.numbers) - 1):
             if record.number in wanted:
-                message = OptOutMessage.decode(record.body)
-                found.append(QueuedMessage(record.number, EpochMillis(record.sent), message))
+                found.append(self._queued(record, OptOutMessage.decode(record.body)))
                 if len(found) == len(wanted):
                     break
         return plan, sorted(found, key=lambda message: wanted[message.number])
@@ -193,10 +208,19 @@ class LocalReader:
     def progress(self) -> Progress:
         return self._progress
 
+    def _queued(self, record: Record, message: OptOutMessage) -> QueuedMessage:
+        delivery = delivery_of(self._log, record.number)
+        return QueuedMessage(record.number, EpochMillis(record.sent), message, delivery=delivery)
+
     def _forget_plan(self) -> None:
         path: Path = self._log.folder / PLAN_FILE
         path.unlink(missing_ok=True)
         sync_folder(path.parent)
+
+
+def delivery_of(log: QueueLog, number: int) -> str:
+    """The name of a message among all queues."""
+    return f"{log.id}-{number}"
 
 
 def queue_status(log: QueueLog, progress: Progress) -> dict[str, Any]:

@@ -26,6 +26,8 @@ from uid2.service.ops import OpsApplication
 from uid2.service.server import HttpServer, bind_socket, event_loop_factory
 
 DRAIN_SECONDS: Final = 10.0
+# What was taken last reaches the other machines before this one ends.
+TAIL_SECONDS: Final = 5.0
 # A turn of a replica may be as short as three rotation intervals.
 PARTITION_LOOK_SECONDS: Final = 60
 
@@ -108,6 +110,8 @@ class OptOutProgram:
             # Those who wait for new opt-outs are answered, so that nobody holds up the stop.
             self._context.tail.stop()
             await asyncio.gather(*(server.stop(DRAIN_SECONDS) for server in servers))
+            if self._context.shared is not None:
+                await self._context.shared.drain(TAIL_SECONDS)
             for task in (*tasks, stopping):
                 task.cancel()
             await asyncio.gather(*tasks, stopping, return_exceptions=True)
@@ -117,11 +121,15 @@ class OptOutProgram:
         loads: list[Coroutine[Any, Any, object]] = [context.keys.load(), context.files.refresh()]
         if context.partners is not None:
             loads.append(context.partners.load())
+        if context.shared is not None:
+            loads.append(context.shared.merge())
         return loads
 
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         settings, context = self._settings, self._context
         work = [context.keys.run(), context.files.run(settings.cloud_refresh_interval), context.queue.run()]
+        if context.shared is not None:
+            work.append(context.shared.run())
         if context.partitions is not None:
             self._health.component("partition-producer").recover()
             work.append(context.partitions.run(min(settings.cloud_refresh_interval, PARTITION_LOOK_SECONDS)))
@@ -156,6 +164,8 @@ class OptOutProgram:
             self._metrics.gauge("uid2_optout_queue_waiting", await context.queue.size())
         except Uid2Error as error:
             _log.warning("the length of the queue is unknown: %s", error.message)
+        if context.shared is not None:
+            self._metrics.gauge("uid2_optout_tail_unsent", context.shared.unsent)
         if context.files.listed_at is not None:
             self._metrics.gauge("uid2_optout_last_listing", context.files.listed_at // 1000)
         if context.files.files:
@@ -186,6 +196,7 @@ class OptOutProgram:
                 "newest": files.files[-1].created if files.files else None,
                 "problem": files.problem,
             },
+            "tail": None if context.shared is None else context.shared.status(),
             "production": context.producer.status(),
             "partitions": None if context.partitions is None else {"problem": context.partitions.problem},
             "partners": [] if context.forwarding is None else context.forwarding.status(),

@@ -83,12 +83,27 @@ class OptOutMessage:
 
 @dataclass(frozen=True, slots=True)
 class QueuedMessage:
-    """A message in the queue. `number` is its place, `receipt` what another queue needs to delete it."""
+    """A message in a queue. `number` is its place, `receipt` what another queue needs to delete it.
+
+    `delivery` is the queue's own name of the message, the same each time it is given.
+    """
 
     number: int
     sent: EpochMillis
     message: OptOutMessage
     receipt: str = field(default="", repr=False)
+    delivery: str = ""
+
+    @property
+    def named(self) -> OptOutMessage:
+        """What all instances may know of it: no person, no address, and an id in any case."""
+        message = self.message
+        return OptOutMessage(message.identity_hash, message.advertising_id, message.trace_id or self.delivery or None)
+
+    @property
+    def mark(self) -> bytes | None:
+        """That of the attempt, else that of the message: the same wherever the opt-out turns up again."""
+        return self.named.mark
 
     @property
     def timestamp(self) -> EpochSeconds:

@@ -29,6 +29,7 @@ METRICS: Final = (
     Declared("uid2_optout_last_entry_sent", GAUGE, "time of the last opt-out sent, epoch seconds", "remote_partner"),
     Declared("uid2_optout_pending_deltas_to_send", GAUGE, "deltas not sent yet", "remote_partner"),
     Declared("uid2_optout_queue_waiting", GAUGE, "opt-outs that are in no file yet"),
+    Declared("uid2_optout_tail_unsent", GAUGE, "opt-outs taken here that other machines cannot see yet"),
     Declared("uid2_optout_last_listing", GAUGE, "time of the last good listing of the bucket, epoch seconds"),
     Declared("uid2_optout_newest_file", GAUGE, "time in the name of the newest file, epoch seconds"),
     Declared("uid2_optout_halted", GAUGE, "1 while the last job of this process was halted"),

@@ -1,6 +1,6 @@
 """One job of delta production: windows of waiting messages become delta files (opt-out chapter, 6.2 and 6.3).
 
-plan ─▶ file in the bucket ─▶ messages deleted        a crash in between: what is left of it is done by the next job
+claim ─▶ plan ─▶ file in the bucket ─▶ messages deleted    a crash in between: what is left of it is done by a later job
 """
 
 import logging
@@ -12,6 +12,7 @@ from typing import Any, Final, final
 import msgspec
 
 from uid2.optout.bucket import Bucket
+from uid2.optout.claims import Claims, Review
 from uid2.optout.delta_files import delta_bytes, dropped_bytes, malformed_bytes
 from uid2.optout.file_list import read_bucket
 from uid2.optout.listing import ListedFile, delta_path, name_time, newest_partition, side_path
@@ -133,6 +134,7 @@ class DeltaJob:
     def __init__(
         self,
         queue: OptOutQueue,
+        claims: Claims,
         bucket: Bucket,
         rules: ProductionRules,
         override: ManualOverride,
@@ -142,6 +144,7 @@ class DeltaJob:
         metrics: Metrics,
     ) -> None:
         self._queue = queue
+        self._claims = claims
         self._bucket = bucket
         self._rules = rules
         self._override = override
@@ -169,6 +172,7 @@ class DeltaJob:
                 )
                 if not window.messages:
                     result.stop_reason = window.stop_reason
+                    self._claims.clean()
                     return result
                 if self._halted(reader, window, traffic_filter, traffic_rules, result):
                     result.stop_reason = StopReason.CIRCUIT_BREAKER_TRIGGERED
@@ -190,18 +194,41 @@ class DeltaJob:
         denied = [message for message in window.messages if traffic_filter.denies(message)]
         kept = [message for message in window.messages if not traffic_filter.denies(message)]
         elsewhere = reader.in_flight() - window.received
-        files = read_bucket(self._bucket, self._rules.folder)
-        if kept and self._calculator.trips(traffic_rules, files, kept, elsewhere, self._now()):
-            self._override.set()
-            return True
-        start = window.start or 0
-        for messages, dropped in ((kept, False), (denied, True)):
-            if messages:
-                numbers = tuple(message.number for message in messages)
-                path = self._new_path(files, dropped=dropped)
-                plan = WritePlan(path, dropped, start, start + self._rules.window_seconds, numbers)
-                self._write(reader, plan, messages, result)
+        while True:
+            files, review = self._review(kept)
+            if review.fresh and self._calculator.trips(traffic_rules, files, review.fresh, elsewhere, self._now()):
+                self._override.set()
+                return True
+            path = self._new_path(files, dropped=False)
+            if not review.fresh or self._claims.claim(path, review.fresh):
+                break
+        if review.finished:
+            reader.delete(review.finished)
+        if review.fresh:
+            plan = self._plan(path, window, review.fresh, dropped=False)
+            self._write(reader, plan, review.fresh, review.repeated, result)
+        if denied:
+            plan = self._plan(self._new_path(files, dropped=True), window, denied, dropped=True)
+            self._write(reader, plan, denied, (), result)
         return False
+
+    def _review(self, messages: Sequence[QueuedMessage]) -> tuple[Sequence[ListedFile], Review]:
+        """The files of the bucket, and which messages are in them or will be."""
+        self._claims.refresh()
+        files = read_bucket(self._bucket, self._rules.folder)
+        self._claims.seen({file.path for file in files})
+        review = self._claims.review(messages)
+        again = len(review.repeated) + len(review.finished)
+        if again:
+            _log.info("%d messages came more than once and go into no other file", again)
+        if review.pending:
+            _log.info("%d messages wait: another producer has claimed them", len(review.pending))
+        return files, review
+
+    def _plan(self, path: str, window: Window, messages: Sequence[QueuedMessage], *, dropped: bool) -> WritePlan:
+        start = window.start or 0
+        numbers = tuple(message.number for message in messages)
+        return WritePlan(path, dropped, start, start + self._rules.window_seconds, numbers)
 
     def _new_path(self, files: Sequence[ListedFile], *, dropped: bool) -> str:
         number = int.from_bytes(self._entropy.bytes(4), "big")
@@ -210,14 +237,19 @@ class DeltaJob:
         return delta_path(self._rules.folder, self._rules.replica, name_time(files, self._now()), number)
 
     def _write(
-        self, reader: QueueReader, plan: WritePlan, messages: Sequence[QueuedMessage], result: JobResult
+        self,
+        reader: QueueReader,
+        plan: WritePlan,
+        messages: Sequence[QueuedMessage],
+        repeated: Sequence[QueuedMessage],
+        result: JobResult,
     ) -> None:
         reader.prepare(plan)
-        self._upload(reader, plan, messages, result)
+        self._upload(plan, messages)
+        reader.delete([*messages, *repeated])
+        self._count(plan, len(messages), result)
 
-    def _upload(
-        self, reader: QueueReader, plan: WritePlan, messages: Sequence[QueuedMessage], result: JobResult
-    ) -> None:
+    def _upload(self, plan: WritePlan, messages: Sequence[QueuedMessage]) -> None:
         if plan.dropped:
             if self._rules.dropped_bucket is not None:
                 self._rules.dropped_bucket.put(plan.path, dropped_bytes(messages))
@@ -227,12 +259,11 @@ class DeltaJob:
                     len(messages),
                     extra={"next_step": "set optout_s3_bucket_dropped_requests to keep them"},
                 )
+            self._claims.record(plan.path, messages, dropped=True)
         else:
             entries = [message.entry for message in messages]
             data = delta_bytes(entries, EpochSeconds(plan.start), EpochSeconds(plan.end))
             self._bucket.put(plan.path, data)
-        reader.delete(messages)
-        self._count(plan, len(messages), result)
 
     def _finish_former(self, reader: QueueReader, result: JobResult) -> None:
         unfinished = reader.unfinished()
@@ -248,9 +279,13 @@ class DeltaJob:
         if not plan.dropped and self._outdated(plan, files):
             # Under its old name nobody would be told of it.
             plan = msgspec.structs.replace(plan, path=self._new_path(files, dropped=False))
+            self._claims.refresh()
+            self._claims.record(plan.path, messages, dropped=False)
             reader.prepare(plan)
         _log.warning("a former job ended before it wrote %s, which is written now", plan.path)
-        self._upload(reader, plan, messages, result)
+        self._upload(plan, messages)
+        reader.delete(messages)
+        self._count(plan, len(messages), result)
 
     def _outdated(self, plan: WritePlan, files: Sequence[ListedFile]) -> bool:
         """Whether the name is that of another time: a partition that readers begin at may have been made since."""

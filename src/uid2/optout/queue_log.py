@@ -76,16 +76,24 @@ class QueueLog:
 
         DurabilityError: none of them is kept.
         """
-        bodies = [message.without_person().encode() for message in messages]
+        return self.append_sent([(message, now_ms) for message in messages])
+
+    def append_sent(self, messages: Sequence[tuple[OptOutMessage, int]]) -> list[int]:
+        """As `append`, each opt-out with a time of its own in milliseconds."""
+        records = [(message, sent, message.without_person().encode()) for message, sent in messages]
         try:
             with self._mutex, locked(self._lock_file):
                 self._catch_up()
-                return self._append(messages, bodies, now_ms)
+                return self._append(records)
         except OSError as error:
             raise DurabilityError(
                 f"the opt-out could not be written: {error.strerror}",
                 next_step=f"free space on the disk of {self.folder}; callers may then repeat their request",
             ) from None
+
+    def knows(self, mark: bytes) -> bool:
+        """Whether an opt-out with this mark is among the newest here."""
+        return mark in self._marks
 
     def refresh(self) -> int:
         """Read what other processes have appended; the number of new records. StoreUnavailableError."""
@@ -144,7 +152,7 @@ class QueueLog:
     def _lock_file(self) -> Path:
         return self.folder / "lock"
 
-    def _append(self, messages: Sequence[OptOutMessage], bodies: Sequence[bytes], now_ms: int) -> list[int]:
+    def _append(self, records: Sequence[tuple[OptOutMessage, int, bytes]]) -> list[int]:
         # A log that lost its end with the machine must not give out numbers that production has passed.
         if self._segment is None or self._offset >= self._segment_bytes:
             self._start_segment()
@@ -156,13 +164,13 @@ class QueueLog:
         fresh: list[tuple[Record, OptOutMessage]] = []
         in_batch: dict[bytes, int] = {}
         following = self._last + 1
-        for message, body in zip(messages, bodies, strict=True):
+        for message, sent, body in records:
             mark = message.mark
             known = None if mark is None else self._marks.get(mark, in_batch.get(mark))
             if known is None:
                 known = following
                 following += 1
-                fresh.append((Record(known, now_ms, body), message))
+                fresh.append((Record(known, sent, body), message))
                 if mark is not None:
                     in_batch[mark] = known
             numbers.append(known)

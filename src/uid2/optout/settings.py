@@ -23,6 +23,11 @@ from uid2.service.config_values import (
 DEVELOPMENT: Final = "development"
 ENVIRONMENTS: Final = (DEVELOPMENT, "test", *GUARDED_ENVIRONMENTS)
 DATA_DIR: Final = "/opt/uid2/optout/"
+FILE_SCHEME: Final = "file://"
+AUTO: Final = "auto"
+SHARED_TAIL: Final = (AUTO, "on", "off")
+# SQS hides a message for twelve hours at most.
+LONGEST_VISIBILITY: Final = 43_200
 DEFAULT_PARTNERS: Final = "partners/config.json"
 
 KEYS: Final = (
@@ -83,6 +88,7 @@ KEYS: Final = (
     ConfigKey("storage_mock_root"),
     ConfigKey("optout_queue_dir"),
     ConfigKey("optout_produce_interval", Kind.INTEGER, 0),
+    ConfigKey("optout_shared_tail", Kind.TEXT, AUTO),
 )
 # Known to the reference, without effect here.
 ACCEPTED: Final = (
@@ -141,6 +147,8 @@ class OptOutSettings:
     manual_override_s3_path: str = "optout/manual-override.json"
     aws_sqs_endpoint: str | None = None
     aws_region: str | None = None
+    aws_access_key_id: Secret | None = None
+    aws_secret_access_key: Secret | None = None
     cloud_refresh_interval: int = 60
     synthetic_count: int | None = None
     uid_instance_id_prefix: str = "local-optout"
@@ -151,6 +159,19 @@ class OptOutSettings:
     http_loop: str | None = None
     optout_queue_dir: Path = Path("queue")
     optout_produce_interval: int = 0
+    optout_shared_tail: str = AUTO
+
+    @property
+    def uses_sqs(self) -> bool:
+        return self.optout_sqs_queue_url is not None and not self.optout_sqs_queue_url.startswith(FILE_SCHEME)
+
+    @property
+    def shares_tail(self) -> bool:
+        """Whether instances on other machines may serve the same bucket."""
+        if self.optout_shared_tail != AUTO:
+            return self.optout_shared_tail == "on"
+        local = self.storage_mock or (self.optout_s3_bucket or "").startswith(FILE_SCHEME)
+        return self.uses_sqs or not local
 
     @property
     def service_port(self) -> int:
@@ -224,8 +245,10 @@ def settings_of(configuration: Configuration, host_name: str = "") -> OptOutSett
         traffic_filter_config_path=path_of(configuration, "traffic_filter_config_path"),
         traffic_calc_config_path=path_of(configuration, "traffic_calc_config_path"),
         manual_override_s3_path=configuration.text("manual_override_s3_path") or f"{folder}manual-override.json",
-        aws_sqs_endpoint=configuration.text("aws_sqs_endpoint") or None,
+        aws_sqs_endpoint=url_of(configuration, "aws_sqs_endpoint"),
         aws_region=configuration.text("aws_region") or None,
+        aws_access_key_id=configuration.secret("aws_access_key_id"),
+        aws_secret_access_key=configuration.secret("aws_secret_access_key"),
         cloud_refresh_interval=positive(configuration, "cloud_refresh_interval"),
         synthetic_count=configuration.integer("optout_synthetic_logs_count")
         if configuration.boolean("optout_synthetic_logs_enabled")
@@ -238,6 +261,7 @@ def settings_of(configuration: Configuration, host_name: str = "") -> OptOutSett
         http_loop=configuration.text("http_loop"),
         optout_queue_dir=path_of(configuration, "optout_queue_dir") or _queue_folder(sqs) or data_dir / "queue",
         optout_produce_interval=at_least(configuration, "optout_produce_interval", 0),
+        optout_shared_tail=(configuration.text("optout_shared_tail") or AUTO).lower(),
     )
     check_consistency(settings)
     return settings
@@ -255,10 +279,12 @@ def check_consistency(settings: OptOutSettings) -> None:
             "no place for the operator keys is configured",
             next_step="set storage_mock_root to the folder with Core's stores",
         )
-    if settings.optout_sqs_queue_url is not None and not settings.optout_sqs_queue_url.startswith("file://"):
+    if settings.uses_sqs:
+        check_sqs(settings)
+    if settings.optout_shared_tail not in SHARED_TAIL:
         raise ConfigurationError(
-            "optout_sqs_queue_url names a queue service, which this release cannot use",
-            next_step="leave it out for the queue on this machine's disk, or set it to file:///DIR",
+            f"configuration key optout_shared_tail must be one of {', '.join(SHARED_TAIL)}",
+            next_step="correct optout_shared_tail, or leave it out",
         )
     if settings.core_attest_url is not None and settings.core_api_token is None:
         raise ConfigurationError(
@@ -266,7 +292,7 @@ def check_consistency(settings: OptOutSettings) -> None:
             next_step="set core_api_token to an operator key with the role OPTOUT_SERVICE",
         )
     if settings.guarded:
-        for name in ("core_public_url", "optout_url", "core_attest_url"):
+        for name in ("core_public_url", "optout_url", "core_attest_url", "aws_sqs_endpoint"):
             url = getattr(settings, name)
             if url is not None and urlsplit(url).scheme != "https":
                 raise ConfigurationError(
@@ -275,9 +301,32 @@ def check_consistency(settings: OptOutSettings) -> None:
                 )
 
 
+def check_sqs(settings: OptOutSettings) -> None:
+    """What a queue of SQS needs; ConfigurationError."""
+    schemes = ("https", "http") if settings.aws_sqs_endpoint else ("https",)
+    try:
+        parts = urlsplit(settings.optout_sqs_queue_url or "")
+        usable = parts.scheme in schemes and bool(parts.hostname) and len(parts.path) > 1
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigurationError(
+            "optout_sqs_queue_url must be the https address of an SQS queue, or file:///DIR",
+            next_step="correct it, or leave it out for the queue on this machine's disk; "
+            "http needs aws_sqs_endpoint, which names a stand-in for SQS",
+        )
+    if settings.aws_sqs_endpoint and settings.aws_region is None:
+        raise ConfigurationError("aws_sqs_endpoint is set and aws_region is not", next_step="set aws_region")
+    if settings.optout_sqs_visibility_timeout > LONGEST_VISIBILITY:
+        raise ConfigurationError(
+            f"configuration key optout_sqs_visibility_timeout must be at most {LONGEST_VISIBILITY} seconds",
+            next_step="correct optout_sqs_visibility_timeout",
+        )
+
+
 def _queue_folder(url: str | None) -> Path | None:
     """The folder of a `file://` queue."""
-    if url is None or not url.startswith("file://"):
+    if url is None or not url.startswith(FILE_SCHEME):
         return None
     return Path(unquote(urlsplit(url).path))
 

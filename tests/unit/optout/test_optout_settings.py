@@ -11,6 +11,9 @@ from uid2.protocol.errors import ConfigurationError
 from uid2.service.config import load_configuration
 
 
+SQS = {"optout_sqs_queue_url": "https://sqs.us-east-1.amazonaws.com/1/queue", "aws_region": "us-east-1"}
+
+
 def settings(folder: Path, **members: Any) -> OptOutSettings:
     file = folder / "optout.json"
     given = {
@@ -31,7 +34,14 @@ def settings(folder: Path, **members: Any) -> OptOutSettings:
         ({"storage_mock_root": None}, "no place for the operator keys"),
         ({"storage_mock_root": None, "core_attest_url": "http://core/attest"}, "no place for the operator keys"),
         ({"core_attest_url": "http://core/attest"}, "core_api_token is not"),
-        ({"optout_sqs_queue_url": "https://sqs.example.com/queue"}, "cannot use"),
+        ({"optout_sqs_queue_url": "http://sqs.example.com/1/queue"}, "https address of an SQS queue"),
+        ({"optout_sqs_queue_url": "sqs.example.com/1/queue"}, "https address of an SQS queue"),
+        ({"optout_sqs_queue_url": "https://sqs.example.com/"}, "https address of an SQS queue"),
+        (SQS | {"aws_sqs_endpoint": "http://127.0.0.1:4566", "aws_region": None}, "aws_region is not"),
+        (SQS | {"aws_sqs_endpoint": "127.0.0.1:4566"}, "aws_sqs_endpoint"),
+        (SQS | {"optout_sqs_visibility_timeout": 43_201}, "at most 43200"),
+        (SQS | {"environment": "prod", "aws_sqs_endpoint": "http://sqs"}, "must begin with https"),
+        ({"optout_shared_tail": "sometimes"}, "auto, on, off"),
         ({"environment": "prod", "optout_url": "http://optout"}, "must begin with https"),
         ({"environment": "nowhere"}, "environment"),
         ({"cloud_refresh_interval": 0}, "cloud_refresh_interval"),
@@ -46,3 +56,19 @@ def test_what_does_not_fit_is_named_with_the_fix(tmp_path: Path, members: dict[s
 def test_a_queue_by_url_is_a_folder(tmp_path: Path) -> None:
     assert settings(tmp_path, optout_sqs_queue_url="file:///var/q%20q").optout_queue_dir == Path("/var/q q")
     assert settings(tmp_path, optout_data_dir="/data").optout_queue_dir == Path("/data/queue")
+
+
+@pytest.mark.parametrize(
+    ("members", "shared"),
+    [
+        ({}, False),
+        ({"optout_shared_tail": "on"}, True),
+        ({"optout_s3_bucket": "bucket"}, True),
+        ({"optout_s3_bucket": "s3://bucket", "optout_shared_tail": "off"}, False),
+        (SQS, True),
+        (SQS | {"optout_shared_tail": "off"}, False),
+        ({"storage_mock": True, "optout_s3_bucket": "bucket"}, False),
+    ],
+)
+def test_when_the_tail_is_shared(tmp_path: Path, members: dict[str, Any], shared: bool) -> None:
+    assert settings(tmp_path, **members).shares_tail is shared

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from uid2.optout.context import OptOutContext
 from uid2.optout.messages import OptOutMessage, UnusableMessageError, advertising_id_of, identity_hash_of
 from uid2.optout.problems import refused
-from uid2.protocol.errors import DependencyError, DurabilityError
+from uid2.protocol.errors import DependencyError, DurabilityError, Uid2Error
 from uid2.protocol.json_text import parse_object
 from uid2.service.messages import TEXT, Request, Response
 
@@ -32,11 +32,9 @@ async def replicate(context: OptOutContext, request: Request) -> Response:
         message = message_of(request)
     except UnusableMessageError as error:
         return refused(400, str(error))
-    limit = context.settings.optout_sqs_max_queue_size
+    if await _full(context):
+        return refused(500, "the queue is full, send the opt-out again later")
     try:
-        if limit > 0 and await context.queue.size() >= limit:
-            _log.error("sqs_queue_full: the queue holds %d opt-outs or more", limit)
-            return refused(500, "the queue is full, send the opt-out again later")
         await context.queue.send(message)
     except (DurabilityError, DependencyError) as error:
         context.metrics.count("uid2_optout_requests_total", outcome="not_durable")
@@ -44,6 +42,21 @@ async def replicate(context: OptOutContext, request: Request) -> Response:
         return refused(500, "the opt-out could not be made durable and is not kept, send it again")
     context.metrics.count("uid2_optout_requests_total", outcome="accepted")
     return _accepted(context)
+
+
+async def _full(context: OptOutContext) -> bool:
+    """Whether the queue holds as many as it may; a length that is not known is no reason to refuse."""
+    limit = context.settings.optout_sqs_max_queue_size
+    if limit <= 0:
+        return False
+    try:
+        size = await context.queue.size()
+    except Uid2Error as error:
+        _log.error("sqs_error: %s", error.message, extra={"next_step": error.next_step})
+        return False
+    if size >= limit:
+        _log.error("sqs_queue_full: the queue holds %d opt-outs, the limit is %d", size, limit)
+    return size >= limit
 
 
 def message_of(request: Request) -> OptOutMessage:
