@@ -67,6 +67,7 @@ class SharedTail:
         self._taken: list[QueuedMessage] = []
         self._unsent: list[Record] = []
         self._wake_log, self._wake_objects = asyncio.Event(), asyncio.Event()
+        self._merging, self._settling = asyncio.Lock(), asyncio.Lock()
         # The highest number in the log of the records of an object.
         self._own: dict[str, int] = {}
         self._foreign: dict[str, int] = {}
@@ -85,14 +86,16 @@ class SharedTail:
     async def merge(self) -> bool:
         """One round of reading what others have written; whether it succeeded."""
         before = self._log.last
-        good = await self._try("read", self._merge)
+        async with self._merging:
+            good = await self._try("read", self._merge)
         if self._log.last != before:
             self._changed()
         return good
 
     async def settle(self) -> bool:
         """One round of finding out what is in files, and of deleting what nobody needs any more."""
-        return await self._try("settle", self._settle)
+        async with self._settling:
+            return await self._try("settle", self._settle)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:

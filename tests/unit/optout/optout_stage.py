@@ -53,6 +53,7 @@ class OptOut:
         file.write_text(json.dumps(settings | members))
         self.settings = settings_of(load_configuration(KEYS, file, {}, accepted=ACCEPTED))
         self.worker: asyncio.Task[None]
+        self.sharing: asyncio.Task[None] | None = None
         self.health = Health()
         self.context = optout_context(
             self.settings, self.clock, SystemEntropy(), OptOutMetrics(self.clock), self.health
@@ -68,6 +69,9 @@ class OptOut:
         await self.context.keys.load()
         await self.context.files.refresh()
         self.worker = asyncio.create_task(self.context.queue.run())
+        if self.context.shared is not None:
+            await self.context.shared.merge()
+            self.sharing = asyncio.create_task(self.context.shared.run())
         return self
 
     async def replicate(self, n: int, trace: str | None = None, **more: Any) -> httpx.Response:
@@ -99,10 +103,10 @@ class OptOut:
     def deltas(self) -> dict[str, list[OptOutEntry]]:
         """The entries of every delta in the bucket, without the special ones."""
         found = {}
-        for path in sorted((self.folder / "bucket").rglob("optout-delta-*.dat")):
-            data = path.read_bytes()
+        for path in self.context.bucket.list(f"{self.settings.optout_s3_folder}delta/"):
+            data = self.context.bucket.read(path)
             assert len(data) % 72 == 0
-            found[path.name] = [e for e in iter_entries(data, Environment.TEST) if not e.special]
+            found[path.rpartition("/")[2]] = [e for e in iter_entries(data, Environment.TEST) if not e.special]
         return found
 
     def recorded(self) -> list[int]:

@@ -10,7 +10,6 @@ from uid2.optout.settings import ACCEPTED, KEYS, OptOutSettings, settings_of
 from uid2.protocol.errors import ConfigurationError
 from uid2.service.config import load_configuration
 
-
 SQS = {"optout_sqs_queue_url": "https://sqs.us-east-1.amazonaws.com/1/queue", "aws_region": "us-east-1"}
 
 
