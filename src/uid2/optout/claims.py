@@ -29,7 +29,6 @@ from uid2.service.clock import Clock
 KEPT_SECONDS: Final = 12 * 3600
 # Longer than any write of a file takes.
 VOID_SECONDS: Final = 600.0
-LARGEST_CLAIM: Final = 16 << 20
 READERS: Final = 8
 _NAME: Final = re.compile(r"[0-9]{20}", re.ASCII)
 
@@ -237,7 +236,7 @@ class ClaimBook:
     def _read(self, number: int) -> Claim | None:
         path = self._path(number)
         try:
-            return msgspec.json.decode(self._bucket.read(path, LARGEST_CLAIM), type=Claim)
+            return msgspec.json.decode(self._bucket.read(path), type=Claim)
         except msgspec.DecodeError:
             _log.error("%s is no claim and is passed over", path, extra={"next_step": "delete it"})
             return None
