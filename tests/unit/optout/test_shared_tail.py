@@ -79,7 +79,7 @@ def test_every_instance_tells_what_any_took(tmp_path: Path, cloud: Cloud, kind: 
             # Those of one instance stay in their order.
             assert [n for n in found if n % 2 == 0] == list(range(0, 12, 2))
             assert (await service.tail(after))["entries"] == []
-        await services[2].context.shared.merge()  # type: ignore[union-attr]
+        await services[2].context.shared.merge()
         assert (await services[2].tail((await services[2].tail())["cursor"]))["entries"] != []
 
     run(work())
@@ -110,10 +110,10 @@ def test_the_tail_goes_on_after_a_restart(tmp_path: Path, cloud: Cloud) -> None:
         await one.replicate(2, "t2")
         found, after = await follow(one, cursor, 2)
         assert sorted(found) == [1, 2]
-        await one.context.shared.drain(10)  # type: ignore[union-attr]
+        await one.context.shared.drain(10)
         again = await OptOut(tmp_path / "one", **members(cloud, queue, bucket)).start()
         # Every object is read again, its own of before too; the log knows them.
-        await again.context.shared.merge()  # type: ignore[union-attr]
+        await again.context.shared.merge()
         assert (await again.tail(after)) == {"cursor": after, "gap": False, "entries": []}
         await two.replicate(3, "t3")
         assert (await follow(again, after, 1))[0] == [3]
@@ -127,7 +127,7 @@ def test_a_new_instance_begins_with_what_no_file_has(tmp_path: Path, cloud: Clou
         one = await OptOut(tmp_path / "one", **members(cloud, queue, bucket)).start()
         await one.replicate(1, "t1")
         await one.replicate(2)
-        await one.context.shared.drain(10)  # type: ignore[union-attr]
+        await one.context.shared.drain(10)
         new = await OptOut(tmp_path / "new", **members(cloud, queue, bucket)).start()
         first = await new.tail()
         assert numbers(await new.tail(first["cursor"])) == [1, 2]
@@ -174,7 +174,7 @@ def test_what_a_vanished_instance_left_is_cleared_away(tmp_path: Path, cloud: Cl
         clock = FixedClock(EpochMillis(1_722_506_407_999))
         one = await OptOut(tmp_path / "one", clock, **members(cloud, queue, bucket)).start()
         await one.replicate(1, "t1")
-        await one.context.shared.drain(10)  # type: ignore[union-attr]
+        await one.context.shared.drain(10)
         assert one.sharing is not None
         one.sharing.cancel()
         two = await OptOut(tmp_path / "two", clock, **members(cloud, queue, bucket)).start()
@@ -272,6 +272,7 @@ class Killed(BaseException):
     """Not an Exception: nothing may catch it."""
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_of_production_everything_is_written_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,7 +68,7 @@ def test_person_and_address_stay_out_of_folders(tmp_path: Path, cloud: Cloud, qu
         service = await OptOut(tmp_path, **members(cloud, queue)).start()
         person = {"email": "some.one@example.com", "phone": "+447700900123", "client_ip": "192.0.2.7"}
         await service.replicate(1, "t", content=json.dumps(person))
-        await service.context.shared.drain(10)  # type: ignore[union-attr]
+        await service.context.shared.drain(10)
         await service.produce()
 
     run(work())
@@ -301,7 +301,7 @@ def test_one_id_gives_one_message_where_it_is_known(tmp_path: Path, cloud: Cloud
         answers = await asyncio.gather(*(service.replicate(1, "one") for _ in range(5)))
         assert {answer.status_code for answer in answers} == {200}
         assert len(queue.messages) == 1
-        await service.context.shared.drain(10)  # type: ignore[union-attr]
+        await service.context.shared.drain(10)
         assert (await service.replicate(1, "one")).status_code == 200
         assert len(queue.messages) == 1
         # Another opt-out under the same id, and another id, are others.
