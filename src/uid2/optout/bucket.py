@@ -28,6 +28,14 @@ class Bucket(Protocol):
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes: ...
 
+    def size(self, path: str) -> int:
+        """Bytes."""
+        ...
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """At most `length` bytes from `start`; fewer only at the end of the file, none behind it."""
+        ...
+
     def list(self, prefix: str) -> list[str]: ...
 
     def list_after(self, folder: str, name: str) -> builtins.list[str]:
@@ -62,6 +70,20 @@ class FolderBucket:
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
         return self._files.read(path.lstrip("/"), limit)
+
+    def size(self, path: str) -> int:
+        try:
+            return self._files.resolve(path.lstrip("/")).stat().st_size
+        except OSError as error:
+            raise _unreadable(path, str(self.root), error.strerror or type(error).__name__) from None
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        try:
+            with self._files.resolve(path.lstrip("/")).open("rb") as file:
+                file.seek(start)
+                return file.read(length)
+        except OSError as error:
+            raise _unreadable(path, str(self.root), error.strerror or type(error).__name__) from None
 
     def list(self, prefix: str) -> list[str]:
         return [path for path in self._files.list(prefix.lstrip("/")) if not path.endswith(PARTIAL)]
@@ -127,6 +149,21 @@ class CloudBucket:
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
         return self._source.read(path, limit)
 
+    def size(self, path: str) -> int:
+        try:
+            return int(obstore.head(self._store, path.lstrip("/"))["size"])
+        except (BaseError, OSError, ValueError) as error:
+            raise _unreadable(path, self._name, type(error).__name__) from None
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        length = min(length, self.size(path) - start)
+        if length <= 0:
+            return b""
+        try:
+            return bytes(obstore.get_range(self._store, path.lstrip("/"), start=start, length=length))
+        except (BaseError, OSError, ValueError) as error:
+            raise _unreadable(path, self._name, type(error).__name__) from None
+
     def list(self, prefix: str) -> list[str]:
         return self._source.list(prefix)
 
@@ -179,6 +216,12 @@ class RenamingBucket:
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
         return self._bucket.read(outside(path), limit)
 
+    def size(self, path: str) -> int:
+        return self._bucket.size(outside(path))
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        return self._bucket.read_range(outside(path), start, length)
+
     def list(self, prefix: str) -> list[str]:
         return [inside(path) for path in self._bucket.list(outside(prefix))]
 
@@ -218,4 +261,10 @@ def _refused(verb: str, path: str, where: str, why: str) -> StoreUnavailableErro
     return StoreUnavailableError(
         f"cannot {verb} {path} in {where}: {why}",
         next_step="check the space and the rights there; what was to be written is kept and tried again",
+    )
+
+
+def _unreadable(path: str, where: str, why: str) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"cannot read {path} in {where}: {why}", next_step="check that it exists and that you may read it"
     )

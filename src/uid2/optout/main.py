@@ -166,10 +166,27 @@ class OptOutProgram:
             _log.warning("the length of the queue is unknown: %s", error.message)
         if context.shared is not None:
             self._metrics.gauge("uid2_optout_tail_unsent", context.shared.unsent)
+        halt = await context.producer.halt()
+        self._metrics.gauge("uid2_optout_halted", int(halt is not None))
+        self._metrics.gauge("uid2_optout_halted_since", 0 if halt is None else halt.since or 0)
         if context.files.listed_at is not None:
             self._metrics.gauge("uid2_optout_last_listing", context.files.listed_at // 1000)
         if context.files.files:
             self._metrics.gauge("uid2_optout_newest_file", context.files.files[-1].created)
+
+    async def _queue_status(self) -> dict[str, Any]:
+        """How many opt-outs wait for a file, and since when production is halted, if it is."""
+        halt = await self._context.producer.halt()
+        try:
+            waiting: int | None = await self._context.queue.size()
+        except Uid2Error:
+            waiting = None
+        return {
+            "waiting": waiting,
+            "halted": halt is not None,
+            "halted_since": None if halt is None else halt.since,
+            "halted_because": None if halt is None else halt.reason,
+        }
 
     async def status(self) -> dict[str, Any]:
         """The members of /ops/status."""
@@ -198,6 +215,7 @@ class OptOutProgram:
             },
             "tail": None if context.shared is None else context.shared.status(),
             "production": context.producer.status(),
+            "queue": await self._queue_status(),
             "partitions": None if context.partitions is None else {"problem": context.partitions.problem},
             "partners": [] if context.forwarding is None else context.forwarding.status(),
         }

@@ -9,6 +9,7 @@ from typing import Final, final
 
 from uid2.optout.bucket import Bucket
 from uid2.optout.durable_files import locked
+from uid2.optout.entry_files import time_of
 from uid2.optout.file_list import FileList, read_bucket
 from uid2.optout.listing import GRACE_INTERVALS, ListedFile, newest_partition, partition_path
 from uid2.protocol.errors import StoreFormatError, Uid2Error
@@ -18,7 +19,7 @@ from uid2.service.clock import Clock, Entropy
 from uid2.service.metrics import Metrics
 
 DAY_SECONDS: Final = 86_400
-_TIME: Final = slice(64, 71)
+COMPACTED_ROWS: Final = 1 << 18
 
 _log = logging.getLogger(__name__)
 
@@ -58,20 +59,30 @@ def merged_entries(files: Iterable[tuple[str, bytes]]) -> bytes:
     StoreFormatError names a file whose size is no multiple of 72.
     """
     rows: list[bytes] = []
+    enough = COMPACTED_ROWS
     for name, data in files:
         try:
             check_size(len(data))
         except StoreFormatError as error:
             raise error.in_file(name) from None
         rows += [data[at : at + ENTRY_LENGTH] for at in range(0, len(data), ENTRY_LENGTH)]
+        # Repetitions go as they come, so that memory follows the number of people.
+        if len(rows) >= enough:
+            rows = _latest_of_each(rows)
+            enough = max(COMPACTED_ROWS, 2 * len(rows))
+    return b"".join(_latest_of_each(rows))
+
+
+def _latest_of_each(rows: list[bytes]) -> list[bytes]:
+    """One entry for each identity hash, ascending."""
     rows.sort()
     kept: list[bytes] = []
     for row in rows:
         if kept and kept[-1][:HASH_LENGTH] == row[:HASH_LENGTH]:
-            kept[-1] = max(kept[-1], row, key=_time_of)
+            kept[-1] = max(kept[-1], row, key=time_of)
         else:
             kept.append(row)
-    return b"".join(kept)
+    return kept
 
 
 def expired_deltas(
@@ -161,7 +172,3 @@ class PartitionProducer:
 
     def _now(self) -> EpochSeconds:
         return EpochSeconds(self._clock.now_ms() // 1000)
-
-
-def _time_of(row: bytes) -> int:
-    return int.from_bytes(row[_TIME], "little")

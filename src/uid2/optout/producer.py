@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, final
 
+from uid2.optout.manual_override import Halt
 from uid2.optout.production import HALTING, DeltaJob, JobResult
 from uid2.optout.traffic_calculator import TrafficRules, load_traffic_rules
 from uid2.optout.traffic_filter import TrafficFilter, load_traffic_filter
 from uid2.protocol.attest_messages import instant_text
 from uid2.protocol.errors import ConfigurationError, Uid2Error
-from uid2.protocol.ids import EpochMillis
+from uid2.protocol.ids import EpochMillis, EpochSeconds
 from uid2.service.clock import Clock
 
 RUNNING, COMPLETED, FAILED = "running", "completed", "failed"
@@ -59,6 +60,7 @@ class DeltaProducer:
         self._clock = clock
         self._after_job = after_job
         self._task: asyncio.Task[None] | None = None
+        self._seen_halted: EpochSeconds | None = None
         self.state: JobState | None = None
         self.traffic_filter = TrafficFilter()
 
@@ -87,6 +89,16 @@ class DeltaProducer:
             return {"status": "idle", "message": "no job running on this pod"}
         return self.state.document()
 
+    async def halt(self) -> Halt | None:
+        """What halts production now, whoever halted it; `since` at the latest when this process saw it first."""
+        found = await asyncio.to_thread(self._job.halt)
+        if found is None:
+            self._seen_halted = None
+            return None
+        if self._seen_halted is None:
+            self._seen_halted = EpochSeconds(self._clock.now_ms() // 1000)
+        return Halt(found.since or self._seen_halted, found.reason)
+
     async def wait(self) -> None:
         """Until the running job, if there is one, has ended."""
         if self._task is not None:
@@ -111,7 +123,7 @@ class DeltaProducer:
                 _log.error(
                     "delta production is halted: %s",
                     result.stop_reason.value,
-                    extra={"next_step": "check the traffic, then remove the manual override"},
+                    extra={"next_step": "check the traffic, then run: uid2 admin optout breaker reset"},
                 )
         state.ended = self._clock.now_ms()
         await self._after_job()

@@ -16,7 +16,7 @@ from uid2.optout.claims import Claims, Review
 from uid2.optout.delta_files import delta_bytes, dropped_bytes, malformed_bytes
 from uid2.optout.file_list import read_bucket
 from uid2.optout.listing import ListedFile, delta_path, name_time, newest_partition, side_path
-from uid2.optout.manual_override import ManualOverride
+from uid2.optout.manual_override import Halt, ManualOverride
 from uid2.optout.messages import QueuedMessage
 from uid2.optout.queue import OptOutQueue, QueueReader, WritePlan
 from uid2.optout.traffic_calculator import TrafficCalculator, TrafficRules
@@ -153,6 +153,10 @@ class DeltaJob:
         self._entropy = entropy
         self._metrics = metrics
 
+    def halt(self) -> Halt | None:
+        """What halts production now; None while nothing does. Blocks."""
+        return self._override.halt()
+
     def run(self, traffic_filter: TrafficFilter, traffic_rules: TrafficRules) -> JobResult:
         """Uid2Error: the job failed; what is not in a file waits in the queue."""
         result = JobResult()
@@ -196,8 +200,7 @@ class DeltaJob:
         elsewhere = reader.in_flight() - window.received
         while True:
             files, review = self._review(kept)
-            if review.fresh and self._calculator.trips(traffic_rules, files, review.fresh, elsewhere, self._now()):
-                self._override.set()
+            if review.fresh and self._trips(traffic_rules, files, review.fresh, elsewhere):
                 return True
             path = self._new_path(files, dropped=False)
             if not review.fresh or self._claims.claim(path, review.fresh):
@@ -229,6 +232,17 @@ class DeltaJob:
         start = window.start or 0
         numbers = tuple(message.number for message in messages)
         return WritePlan(path, dropped, start, start + self._rules.window_seconds, numbers)
+
+    def _trips(
+        self, rules: TrafficRules, files: Sequence[ListedFile], kept: Sequence[QueuedMessage], elsewhere: int
+    ) -> bool:
+        figures = self._calculator.figures(rules, files, kept, elsewhere, self._now())
+        if figures.trips:
+            _log.error("circuit_breaker_triggered: %s", figures.described())
+            self._override.set(self._now(), f"circuit breaker: {figures.described()}")
+        elif figures.near:
+            _log.warning("high_message_volume: %s", figures.described())
+        return figures.trips
 
     def _new_path(self, files: Sequence[ListedFile], *, dropped: bool) -> str:
         number = int.from_bytes(self._entropy.bytes(4), "big")

@@ -4,7 +4,6 @@ sum = in existing deltas + in this window + held by other readers;   trips when 
 """
 
 import itertools
-import logging
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,6 @@ from uid2.protocol.optout_log import ENTRY_LENGTH, NULL_HASH, ONES_HASH, OptOutF
 KEY: Final = "traffic_calc_config_path"
 WINDOW_SECONDS: Final = 300
 WARN_SHARE: Final = 0.8
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,32 @@ def load_traffic_rules(path: Path | None) -> TrafficRules:
     return TrafficRules() if path is None else parse_traffic_rules(read_file(path, KEY))
 
 
+@dataclass(frozen=True, slots=True)
+class TrafficFigures:
+    """Numbers of opt-outs: those of the look-back, and the `limit` at which production halts."""
+
+    in_deltas: int
+    in_window: int
+    held_elsewhere: int
+    limit: int
+
+    @property
+    def total(self) -> int:
+        return self.in_deltas + self.in_window + self.held_elsewhere
+
+    @property
+    def trips(self) -> bool:
+        return self.total >= self.limit
+
+    @property
+    def near(self) -> bool:
+        """Whether people should be warned."""
+        return self.total >= WARN_SHARE * self.limit
+
+    def described(self) -> str:
+        return f"{self.total} opt-outs in the look-back, the limit is {self.limit}"
+
+
 @final
 class TrafficCalculator:
     """Keeps the times of the deltas it has read. Calls block; used by one job at a time."""
@@ -82,27 +105,25 @@ class TrafficCalculator:
         self._bucket = bucket
         self._times: dict[str, array[int]] = {}
 
-    def trips(
+    def figures(
         self,
         rules: TrafficRules,
         files: Iterable[ListedFile],
         kept: Sequence[QueuedMessage],
         held_elsewhere: int,
         now: EpochSeconds,
-    ) -> bool:
-        """Whether production has to halt. StoreUnavailableError: a delta cannot be read."""
+    ) -> TrafficFigures:
+        """How near production is to a halt. StoreUnavailableError: a delta cannot be read. ConfigurationError."""
         if rules.baseline <= 0 or rules.multiplier <= 0:
             raise ConfigurationError(
                 f"{KEY}: baseline and multiplier must be above 0", next_step="correct traffic_calc_baseline_traffic"
             )
-        total = self._in_deltas(rules, files, now) + self._in_window(rules, kept) + max(0, held_elsewhere)
-        threshold = rules.multiplier * rules.baseline
-        if total >= threshold:
-            _log.error("circuit_breaker_triggered: %d opt-outs in the look-back, the limit is %d", total, threshold)
-            return True
-        if total >= WARN_SHARE * threshold:
-            _log.warning("high_message_volume: %d opt-outs in the look-back, the limit is %d", total, threshold)
-        return False
+        return TrafficFigures(
+            in_deltas=self._in_deltas(rules, files, now),
+            in_window=self._in_window(rules, kept),
+            held_elsewhere=max(0, held_elsewhere),
+            limit=rules.multiplier * rules.baseline,
+        )
 
     def _in_deltas(self, rules: TrafficRules, files: Iterable[ListedFile], now: EpochSeconds) -> int:
         deltas = sorted(
