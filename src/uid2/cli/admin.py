@@ -11,6 +11,7 @@ from uid2.cli import (
     admin_files,
     admin_keysets,
     admin_operators,
+    admin_optout,
     admin_partners,
     admin_salts,
     admin_services,
@@ -98,3 +99,4 @@ app.add_typer(admin_services.keypairs, name="keypair")
 app.add_typer(admin_partners.app, name="partner")
 app.add_typer(admin_files.cloud_keys, name="cloud-key")
 app.add_typer(admin_files.app, name="files")
+app.add_typer(admin_optout.app, name="optout")

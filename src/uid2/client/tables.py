@@ -56,13 +56,15 @@ def find_column(table: Table, wanted: str | None, kind: InputKind | None) -> tup
         raise ConfigurationError(
             f"there is no column {wanted!r}", next_step=f"use one of {_listed(table.columns)}, or a number from 1"
         )
-    return index, kind or _kind_of(names[index]) or InputKind.EMAIL
+    return index, kind or kind_of_column(names[index]) or InputKind.EMAIL
 
 
 def _only_candidate(columns: Sequence[str], names: Sequence[str], kind: InputKind | None) -> int:
     if len(names) == 1:
         return 0
-    candidates = [i for i, name in enumerate(names) if _kind_of(name) is not None and kind in (None, _kind_of(name))]
+    candidates = [
+        i for i, name in enumerate(names) if kind_of_column(name) is not None and kind in (None, kind_of_column(name))
+    ]
     if len(candidates) == 1:
         return candidates[0]
     raise ConfigurationError(
@@ -70,7 +72,8 @@ def _only_candidate(columns: Sequence[str], names: Sequence[str], kind: InputKin
     )
 
 
-def _kind_of(name: str) -> InputKind | None:
+def kind_of_column(name: str) -> InputKind | None:
+    """What a column of that name holds; `name` in lower case without space around it."""
     plain = name.replace("-", "").replace(" ", "_").removesuffix("_address").removesuffix("_number")
     return next((kind for kind in InputKind if kind.value == plain), None)
 
