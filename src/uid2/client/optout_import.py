@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import islice
 from typing import Final, final
+from urllib.parse import urlencode
 
 import httpx
 
@@ -107,6 +108,7 @@ class OptOutImport:
             "identity_hash": encode_base64(row.identity_hash),
             "advertising_id": encode_base64(row.advertising_id),
         }
+        address = f"{self._address}?{urlencode(values)}"
         headers = {
             "Authorization": f"Bearer {self._key.reveal().decode()}",
             "UID-Instance-Id": INSTANCE,
@@ -114,7 +116,7 @@ class OptOutImport:
         }
         for pause in (*_PAUSES, None):
             try:
-                answer = await client.post(self._address, params=values, headers=headers)
+                answer = await client.post(address, headers=headers)
             except httpx.HTTPError as error:
                 # The text of such an error may quote the address, which holds an identity.
                 why = f"could not be called: {type(error).__name__}"
