@@ -15,7 +15,7 @@ from uid2.optout.queue import RECEIVE_SIZE, Batch, WritePlan
 from uid2.optout.queue_log import QueueLog
 from uid2.optout.queue_progress import Progress, write_progress
 from uid2.optout.queue_records import Record
-from uid2.protocol.errors import StoreFormatError, Uid2Error
+from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 
 FOLLOW_SECONDS: Final = 0.2
@@ -182,7 +182,8 @@ class LocalReader:
 
     def prepare(self, plan: WritePlan) -> None:
         """From now on a crash does not lead to a second file with these messages."""
-        replace_file(self._log.folder / PLAN_FILE, msgspec.json.encode(plan))
+        with _disk(self._log.folder, "the plan"):
+            replace_file(self._log.folder / PLAN_FILE, msgspec.json.encode(plan))
 
     def delete(self, messages: Sequence[QueuedMessage]) -> None:
         """They are in a file."""
@@ -194,15 +195,17 @@ class LocalReader:
                 break
             known.append(record.number)
         self._progress = self._progress.with_done(numbers, known, self._now())
-        write_progress(self._log.folder, self._progress)
-        self._forget_plan()
+        with _disk(self._log.folder, "the progress"):
+            write_progress(self._log.folder, self._progress)
+            self._forget_plan()
 
     def delete_malformed(self, receipts: Sequence[str]) -> None:
         """Nothing here gives any."""
 
     def clean(self) -> None:
         """Drop segments that nobody needs."""
-        self._log.drop_until(self._progress.settled(self._now() - KEPT_MS))
+        with _disk(self._log.folder, "old segments"):
+            self._log.drop_until(self._progress.settled(self._now() - KEPT_MS))
 
     @property
     def progress(self) -> Progress:
@@ -221,6 +224,18 @@ class LocalReader:
 def delivery_of(log: QueueLog, number: int) -> str:
     """The name of a message among all queues."""
     return f"{log.id}-{number}"
+
+
+@contextlib.contextmanager
+def _disk(folder: Path, what: str) -> Iterator[None]:
+    """Says which part of the queue the disk did not take."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailableError(
+            f"cannot write {what} of the opt-out queue: {error.strerror or type(error).__name__}",
+            next_step=f"check the space and rights of {folder}; what is in no file yet waits there",
+        ) from None
 
 
 def queue_status(log: QueueLog, progress: Progress) -> dict[str, Any]:
