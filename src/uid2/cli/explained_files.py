@@ -3,10 +3,11 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uid2.cli.explained import Rows, Sections
+from uid2.cli.explained import Rows, Sections, raw_uid_kind
 from uid2.cli.layout import distance, moment
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis, KeyId
@@ -36,13 +37,16 @@ def salts_sections(path: Path, row: int | None) -> Sections:
         raise error.in_file(str(path)) from None
 
 
-def delta_sections(path: Path, shown: int) -> Sections:
-    """Entries of an opt-out file; raw UIDs are shown, as partners receive them, identity hashes are not."""
-    from uid2.protocol.encoding import encode_base64
-    from uid2.protocol.optout_log import ENTRY_LENGTH, NULL_HASH, ONES_HASH, OptOutFileName, iter_entries
+def delta_sections(path: Path, shown: int, environment: Environment = Environment.PROD) -> Sections:
+    """Entries of an opt-out file; raw UIDs are shown, as partners receive them, identity hashes are not.
+
+    `environment` is that of version 4 IDs whose entry does not name it.
+    """
+    from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName
 
     data = _read(path)
     name = OptOutFileName.parse(path.name)
+    torn = len(data) % ENTRY_LENGTH
     rows: Rows = [("size", f"{len(data)} bytes, {len(data) // ENTRY_LENGTH} entries of {ENTRY_LENGTH}")]
     if name is None:
         rows.append(("name", "not the name of a delta or partition file"))
@@ -50,17 +54,52 @@ def delta_sections(path: Path, shown: int) -> Sections:
         rows.append(("kind", name.kind))
         rows.append(("replica", f"{name.replica}{' (synthetic)' if name.synthetic else ''}"))
         rows.append(("made", "no time in the name" if name.created is None else moment(name.created * 1000)))
-    if len(data) % ENTRY_LENGTH:
-        rows.append(("torn end", f"{len(data) % ENTRY_LENGTH} bytes beyond the last whole entry"))
-        data = data[: len(data) // ENTRY_LENGTH * ENTRY_LENGTH]
+    whole = memoryview(data)[: len(data) - torn]
+    rows += _tally(whole, sorted_wanted=name is not None and name.kind is OptOutFileKind.PARTITION)
+    if torn:
+        rows.append(("torn end", f"{torn} bytes beyond the last whole entry"))
+    return [("Opt-out file", rows), ("entries", _entries(whole, shown, environment) or [("(none shown)", "")])]
+
+
+def _tally(whole: memoryview, *, sorted_wanted: bool) -> Rows:
+    """What all entries show together."""
+    from uid2.protocol.optout_log import ENTRY_LENGTH, HASH_LENGTH, SPECIAL_HASHES
+
+    special, previous, ascending = 0, b"", True
+    earliest: int | None = None
+    latest = 0
+    for at in range(0, len(whole), ENTRY_LENGTH):
+        identity_hash = bytes(whole[at : at + HASH_LENGTH])
+        ascending &= previous < identity_hash or not at
+        previous = identity_hash
+        if identity_hash in SPECIAL_HASHES:
+            special += 1
+            continue
+        seconds = int.from_bytes(whole[at + 64 : at + 71], "little")
+        earliest = seconds if earliest is None else min(earliest, seconds)
+        latest = max(latest, seconds)
+    rows: Rows = [("opt-outs", f"{len(whole) // ENTRY_LENGTH - special}, and {special} special entries")]
+    if earliest is not None:
+        rows += [("earliest", moment(earliest * 1000)), ("latest", moment(latest * 1000))]
+    if sorted_wanted:
+        rows.append(("order", "ascending by identity hash, each once" if ascending else "NOT ascending: damaged"))
+    return rows
+
+
+def _entries(whole: memoryview, shown: int, environment: Environment) -> Rows:
+    from uid2.protocol.encoding import encode_base64
+    from uid2.protocol.ids import RawUid
+    from uid2.protocol.optout_log import NULL_HASH, ONES_HASH, iter_entries
+
+    names = {NULL_HASH: "special: start of window", ONES_HASH: "special: end of window"}
     listed: Rows = []
-    for number, entry in enumerate(iter_entries(data, Environment.PROD)):
-        if number >= shown:
-            break
-        at = moment(entry.timestamp * 1000)
-        kind = {NULL_HASH: "start of window", ONES_HASH: "end of window"}.get(bytes(entry.identity_hash))
-        listed.append((f"entry {number}", f"{at}  {kind or 'raw UID ' + encode_base64(entry.advertising_id)}"))
-    return [("Opt-out file", rows), ("entries", listed or [("(none shown)", "")])]
+    for number, entry in enumerate(islice(iter_entries(whole, environment), shown)):
+        identifier = RawUid(entry.advertising_id)
+        text = names.get(entry.identity_hash)
+        if text is None:
+            text = f"raw UID {encode_base64(identifier)} ({raw_uid_kind(identifier)})"
+        listed.append((f"entry {number}", f"{moment(entry.timestamp * 1000)}  {text}"))
+    return listed
 
 
 def _metadata(data: bytes) -> Sections:

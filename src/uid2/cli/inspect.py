@@ -1,6 +1,7 @@
 """`uid2 inspect …`: a byte string explained field by field."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,6 +26,12 @@ StateOption = Annotated[
     Path | None,
     typer.Option("--state", help="State folder of `uid2 up`: its keys open it.", show_default=False),
 ]
+
+
+class IdEnvironment(StrEnum):
+    TEST = "test"
+    INTEG = "integ"
+    PROD = "prod"
 
 
 @app.callback()
@@ -78,11 +85,15 @@ def inspect_salts(
 def inspect_delta(
     file: Annotated[Path, typer.Argument(help="Opt-out delta or partition file.")],
     entries: Annotated[int, typer.Option(min=0, help="How many entries to list.")] = 5,
+    environment: Annotated[
+        IdEnvironment, typer.Option(help="Of version 4 IDs whose entry does not name it.")
+    ] = IdEnvironment.PROD,
 ) -> None:
     """An opt-out delta or partition file: its name, its entries and its end."""
     from uid2.cli.explained_files import delta_sections
+    from uid2.protocol.ids import Environment
 
-    _print(delta_sections(file, entries))
+    _print(delta_sections(file, entries, Environment[environment.name]))
 
 
 @app.command("quote")
