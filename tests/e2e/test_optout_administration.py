@@ -39,8 +39,8 @@ def admin(stack: Stack, *words: str, status: int = 0) -> Any:
 
 
 def entries(stack: Stack) -> list[bytes]:
-    """The identity hash of every ordinary entry in the files, as often as it is there."""
-    files = (stack.state / f"optout-{stack.scope}" / "bucket").rglob("optout-*.dat")
+    """The identity hash of every ordinary entry in the deltas, as often as it is there."""
+    files = (stack.state / f"optout-{stack.scope}" / "bucket").rglob("optout-delta-*.dat")
     return [e.identity_hash for f in files for e in iter_entries(f.read_bytes(), Environment.TEST) if not e.special]
 
 
