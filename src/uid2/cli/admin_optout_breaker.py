@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from uid2.cli.admin_session import Row, session_of, show_one
-from uid2.cli.optout_place import OptOutPlace, iso, now_seconds, place_of, say
+from uid2.cli.optout_place import OptOutPlace, fetched, iso, now_seconds, place_of, say
 
 if TYPE_CHECKING:
     from uid2.optout.manual_override import ManualOverride
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The circuit breaker of delta production.", no_args_is_help=True)
 YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 UNKNOWN: Final = "not known: the service does not answer here"
-TIMEOUT_SECONDS: Final = 5.0
 
 
 @app.command("show")
@@ -92,12 +91,11 @@ def _traffic_row(place: OptOutPlace) -> Row:
 
 def _service_row(place: OptOutPlace) -> Row:
     """What waits, and the last job; both from the running service."""
-    status = _fetched(place.ops, "/ops/status")
     token = None if place.internal_token is None else place.internal_token.reveal().decode()
-    job = None if token is None else _fetched(place.control, "/optout/deltaproduce/status", token)
-    queue = (status or {}).get("queue")
+    job = None if token is None else fetched(place.control, "/optout/deltaproduce/status", token)
+    waiting = place.waiting()
     return {
-        "opt-outs that wait": queue.get("waiting") if isinstance(queue, dict) else UNKNOWN,
+        "opt-outs that wait": UNKNOWN if waiting is None else waiting,
         "last job": UNKNOWN if job is None else _job_text(job),
     }
 
@@ -107,19 +105,3 @@ def _job_text(job: dict[str, Any]) -> str:
     if isinstance(result, dict):
         return f"{job.get('state')}, {result.get('status')}: {result.get('stop_reason')}"
     return str(job.get("error") or job.get("state") or job.get("message"))
-
-
-def _fetched(address: str | None, path: str, token: str | None = None) -> dict[str, Any] | None:
-    """The JSON object at an address of the service; None when there is none."""
-    import httpx
-    import msgspec
-
-    if address is None:
-        return None
-    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
-    try:
-        answer = httpx.get(address + path, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
-        document = msgspec.json.decode(answer.content) if answer.status_code == httpx.codes.OK else None
-    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError):
-        return None
-    return document if isinstance(document, dict) else None

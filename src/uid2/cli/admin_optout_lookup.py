@@ -52,6 +52,9 @@ def lookup(
         print(f"opted out since {iso(min(entry.entry.timestamp for entry in found))}")
     else:
         print(f"no entry was found in {searched['files']} files with {searched['entries']} entries")
+    waiting = place.waiting()
+    if waiting:
+        say(f"{waiting} opt-outs wait for their file and were not searched")
     for fault in faults:
         say(f"warning: {fault}")
 

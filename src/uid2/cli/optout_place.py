@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import typer
@@ -23,6 +23,7 @@ HOST: Final = "127.0.0.1"
 DEFAULT_FOLDER: Final = "optout/"
 SERVICE_PORT: Final = 8081
 OPS_PORT: Final = 9081
+TIMEOUT_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,12 @@ class OptOutPlace:
 
     def files(self) -> "tuple[ListedFile, ...]":
         return self.listing()[0]
+
+    def waiting(self) -> int | None:
+        """How many opt-outs are in no file yet; None where the service does not answer."""
+        queue = (fetched(self.ops, "/ops/status") or {}).get("queue")
+        waiting = queue.get("waiting") if isinstance(queue, dict) else None
+        return waiting if isinstance(waiting, int) else None
 
 
 def choice_of(context: typer.Context) -> OptOutChoice:
@@ -180,3 +187,19 @@ def _on_port(address: str | None, distance: int) -> str | None:
         return None
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     return urlunsplit(parts._replace(netloc=f"{host}:{parts.port + distance}"))
+
+
+def fetched(address: str | None, path: str, token: str | None = None) -> dict[str, Any] | None:
+    """The JSON object at an address of the service; None when there is none."""
+    import httpx
+    import msgspec
+
+    if address is None:
+        return None
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    try:
+        answer = httpx.get(address + path, headers=headers, timeout=TIMEOUT_SECONDS, trust_env=False)
+        document = msgspec.json.decode(answer.content) if answer.status_code == httpx.codes.OK else None
+    except (httpx.HTTPError, httpx.InvalidURL, msgspec.DecodeError):
+        return None
+    return document if isinstance(document, dict) else None

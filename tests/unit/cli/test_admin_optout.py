@@ -297,3 +297,40 @@ def test_a_mistyped_bucket_is_not_made(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="there is no folder"):
         run(tmp_path / "typo", "list")
     assert not (tmp_path / "typo").exists()
+
+
+def test_the_configuration_of_a_service_names_its_bucket(bucket: Path, tmp_path: Path) -> None:
+    config = {
+        "att_token_enc_key": "key",
+        "att_token_enc_salt": "salt",
+        "storage_mock_root": str(bucket),
+        "optout_s3_bucket": f"file://{bucket}",
+        "optout_data_dir": str(tmp_path / "data"),
+        "manual_override_s3_path": "halt/here.json",
+        "optout_partition_interval": 1,
+        "optout_max_partitions": 1,
+    }
+    file = put(tmp_path, "optout.json", json.dumps(config).encode())
+
+    def at_config(*words: str) -> Any:
+        # Nobody listens on that port: what the service would say is left out.
+        words = ("admin", "--json", "optout", "--config", str(file), *words)
+        result = CliRunner().invoke(app, words, env={"port_offset": "57"})
+        assert result.exception is None
+        return json.loads(result.stdout) if result.stdout else None
+
+    assert len(at_config("list")) == 8
+    at_config("breaker", "set", "--yes")
+    assert (bucket / "halt/here.json").exists()
+    assert at_config("breaker", "show")["opt-outs that wait"].startswith("not known")
+    # Its own lifespan of a second: three deltas are merged into the partition of the next day.
+    assert [row["kept because"] for row in at_config("gc", "--yes")] == [None, None, None, None]
+    assert [row["kind"] for row in at_config("list")] == ["partition", "partition, synthetic", "partition", "partition"]
+
+
+def test_nothing_named_and_no_stack(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no opt-out service is named") as caught:
+        raise (
+            CliRunner().invoke(app, ["admin", "optout", "--state", str(tmp_path / "none"), "list"]).exception or OSError
+        )
+    assert "--bucket" in caught.value.next_step
