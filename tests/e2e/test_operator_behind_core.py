@@ -15,7 +15,7 @@ from uid2.core.metric_names import CoreMetrics
 from uid2.core.routes import core_application
 from uid2.core.settings import ACCEPTED, KEYS
 from uid2.core.settings import settings_of as core_settings_of
-from uid2.operator.attest_exchange import AttestationRefusedError
+from uid2.corelink.exchange import AttestationRefusedError
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.running import RunningOperator
 from uid2.operator.settings import settings_of

@@ -147,7 +147,7 @@ def test_an_hour_without_core_is_served_through(universe: Universe) -> None:
 
 def test_at_twelve_hours_it_stops_and_has_said_so_before(universe: Universe, caplog: pytest.LogCaptureFixture) -> None:
     universe.stop_core()
-    caplog.set_level(logging.CRITICAL, "uid2.operator.attest")
+    caplog.set_level(logging.CRITICAL, "uid2.operator.core_outage")
     universe.refresh()
     universe.pass_time(9 * 60 + 50)
     assert [m for m in caplog.messages if "this operator stops" in m] == []

@@ -7,7 +7,7 @@ from typing import Final
 from uid2.protocol import errors
 from uid2.protocol.errors import Uid2Error
 
-MODULES: Final = ("uid2.protocol.errors", "uid2.client.refusal", "uid2.operator.attest_exchange")
+MODULES: Final = ("uid2.protocol.errors", "uid2.client.refusal", "uid2.corelink.exchange")
 EXITS: Final = (
     ("0", "normal end"),
     ("1", "anything else, the stops for expired salts, stale stores and 12 hours without Core included"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uid2.bulk.engine import engine_named
-from uid2.operator.core_link import CoreLink
+from uid2.operator.core_link import OperatorCoreLink
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis
@@ -69,7 +69,9 @@ def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[
     ]
 
 
-def core_loaders(settings: OperatorSettings, link: CoreLink, now: Callable[[], EpochMillis]) -> list[StoreLoader]:
+def core_loaders(
+    settings: OperatorSettings, link: OperatorCoreLink, now: Callable[[], EpochMillis]
+) -> list[StoreLoader]:
     """One loader per needed store, through Core."""
     return [
         StoreLoader(

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from uid2.attestation.tee.sources import QuoteSource
 
 AZURE_SGX: Final = "azure-sgx"
-TRUSTED: Final = "trusted"
 
 # Makes the source of a simulated TEE from the path of its socket; programs that may not simulate have none.
 QuoteSourceOf = Callable[[str], "QuoteSource"]

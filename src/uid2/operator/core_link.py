@@ -1,33 +1,32 @@
-"""Everything between an operator and Core, built from its settings."""
+"""Between an operator and Core: the link from its settings, the first attestation, the way out after twelve hours."""
 
 from collections.abc import Callable, Iterator
 from itertools import chain, repeat
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
-from uid2.operator.attest import Attestation
-from uid2.operator.attest_exchange import AttestExchange
-from uid2.operator.attest_platform import TRUSTED
-from uid2.operator.attest_rules import FIRST_ATTEMPTS, pause_after
-from uid2.operator.core_client import CoreClient
-from uid2.operator.core_endpoints import check_attest_url, core_addresses
-from uid2.operator.core_headers import caller_identity
-from uid2.operator.core_source import CoreSource
+from uid2.corelink.endpoints import check_attest_url
+from uid2.corelink.headers import caller_identity
+from uid2.corelink.link import CoreLink
+from uid2.corelink.rules import pause_after
+from uid2.operator.core_outage import CoreOutage
+from uid2.operator.metric_names import APPLICATION
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import DependencyError
 from uid2.service.clock import Clock, Entropy
 from uid2.service.metrics import Metrics
-from uid2.stores.sources.presigned import PresignedSource
 
 if TYPE_CHECKING:
     from uid2.attestation.tee.sources import QuoteSource
+
+FIRST_ATTEMPTS: Final = 4
 
 # Gives True when the program is to stop instead of going on after that many seconds.
 Pause = Callable[[float], bool]
 
 
 @final
-class CoreLink:
-    """`source` reads metadata from Core at `addresses` by store, `content` the files behind signed addresses."""
+class OperatorCoreLink:
+    """`addresses`, `source` and `content` as of `CoreLink`; `outage` knows when the operator may not go on."""
 
     def __init__(
         self,
@@ -38,20 +37,27 @@ class CoreLink:
         clock: Clock,
         entropy: Entropy,
         metrics: Metrics,
-        client: CoreClient | None = None,
     ) -> None:
         url = settings.core_attest_url
         assert url is not None, "only built where core_attest_url is set"
         check_attest_url(url, settings.environment)
-        caller = caller_identity(settings.core_api_token, version, instance_id, settings.operator_type)
-        self.addresses = core_addresses(url, settings.metadata_paths)
+        caller = caller_identity(settings.core_api_token, APPLICATION, version, instance_id, settings.operator_type)
         self._entropy = entropy
-        self._client = client or CoreClient(clock)
-        exchange = AttestExchange(url, self._client, caller, quotes, entropy)
-        platform = TRUSTED if quotes is None else quotes.kind
-        self.attestation = Attestation(exchange, caller, platform, clock, entropy, metrics)
-        self.source = CoreSource(self._client, self.attestation, encrypted=settings.encrypted_files)
-        self.content = PresignedSource()
+        self.outage = CoreOutage(clock, metrics)
+        self._link = CoreLink(
+            url,
+            settings.metadata_paths,
+            caller,
+            quotes,
+            clock,
+            entropy,
+            self.outage,
+            encrypted=settings.encrypted_files,
+        )
+        self.addresses = self._link.addresses
+        self.attestation = self._link.attestation
+        self.source = self._link.source
+        self.content = self._link.content
 
     def attest_first(self, pause: Pause) -> bool:
         """The first attestation, tried a few times; False when the program is to stop.
@@ -74,6 +80,9 @@ class CoreLink:
         """Between attempts at the first load of the stores."""
         return (pause_after(n, self._entropy.bytes(4)) for n in chain(range(1, 5), repeat(4)))
 
+    def sample(self) -> None:
+        """Brings the gauges up to date."""
+        self.outage.sample(attested=self.attestation.attested, expires_at=self.attestation.expires_at)
+
     def close(self) -> None:
-        self._client.close()
-        self.content.close()
+        self._link.close()

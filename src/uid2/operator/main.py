@@ -191,7 +191,7 @@ class OperatorProgram:
             for name, healthy in self._health.states().items():
                 self._metrics.gauge("uid2_component_health", int(healthy), component=name)
             if self._operator.core is not None:
-                self._operator.core.attestation.sample()
+                self._operator.core.sample()
             self._operator.sample_optouts()
             if self._operator.ready:
                 await asyncio.to_thread(self._operator.store_metrics.sample, self._operator.context)

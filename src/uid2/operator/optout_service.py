@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlencode, urljoin, urlsplit
 import httpx
 import msgspec
 
-from uid2.operator.attest import Attestation
+from uid2.corelink.attestation import Attestation
 from uid2.operator.context import OptOutRequest
 from uid2.protocol.encoding import decode_base64, encode_base64
 from uid2.protocol.errors import DependencyError, StoreUnavailableError

@@ -12,7 +12,6 @@ from uid2.protocol.encoding import encode_base64
 from uid2.protocol.errors import ConfigurationError, DependencyError
 from uid2.protocol.optout_log import OptOutEntry
 from uid2.protocol.secret import Secret
-from uid2.service.clock import Entropy
 from uid2.stores.optout_journal import OptOutJournal
 
 TIMEOUT_SECONDS: Final = 60.0
@@ -94,11 +93,6 @@ class OptOutServiceSink:
 def open_client() -> httpx.AsyncClient:
     """The client for the service; redirects are not followed, the environment's proxies do not count."""
     return httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
-
-
-def new_instance_id(prefix: str, entropy: Entropy) -> str:
-    """`<prefix>-<random 64-bit hex>`, one per process start."""
-    return f"{prefix}-{entropy.bytes(8).hex()}"
 
 
 def entry_of(optout: OptOutRequest) -> OptOutEntry:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final, final
 
 from uid2.bulk.engine import engine_named
 from uid2.bulk.tables import OptOutView
+from uid2.corelink.exchange import AttestationRefusedError
+from uid2.corelink.headers import new_instance_id
 from uid2.operator.assembly import (
     INDEX_FILE,
     JOURNAL_FILE,
@@ -21,9 +23,8 @@ from uid2.operator.assembly import (
     store_loaders,
     store_source,
 )
-from uid2.operator.attest_exchange import AttestationRefusedError
 from uid2.operator.context import OperatorContext, OptOutRequest, OptOutSink
-from uid2.operator.core_link import CoreLink
+from uid2.operator.core_link import OperatorCoreLink
 from uid2.operator.followers import Followers
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
@@ -33,7 +34,6 @@ from uid2.operator.optout_sink import (
     JournalSink,
     NoOptOutSink,
     OptOutServiceSink,
-    new_instance_id,
     open_client,
 )
 from uid2.operator.optout_source import OptOutServiceFiles
@@ -98,9 +98,9 @@ class RunningOperator:
         self.store_metrics = StoreMetrics(metrics)
         self._closing = Event()
         self._instance_id = new_instance_id(settings.uid_instance_id_prefix, entropy)
-        self.core: CoreLink | None = None
+        self.core: OperatorCoreLink | None = None
         if settings.core_attest_url is not None:
-            self.core = CoreLink(settings, version, self._instance_id, quotes, clock, entropy, metrics)
+            self.core = OperatorCoreLink(settings, version, self._instance_id, quotes, clock, entropy, metrics)
             loaders = core_loaders(settings, self.core, clock.now_ms)
         else:
             loaders = store_loaders(settings, store_source(settings), clock.now_ms)
@@ -241,7 +241,7 @@ class RunningOperator:
             settings.store_refresh_stale_shutdown_hours,
         )
         if reason is None and self.core is not None:
-            reason = self.core.attestation.reason_to_stop()
+            reason = self.core.outage.reason_to_stop()
         if reason is not None:
             raise StoppedByRule(reason, next_step="check the stores and Core, then start the operator again")
 
@@ -260,7 +260,7 @@ class RunningOperator:
         elif since is not None:
             expiry.since = since if expiry.since is None else min(since, expiry.since)
 
-    async def _stay_attested(self, core: CoreLink) -> None:
+    async def _stay_attested(self, core: OperatorCoreLink) -> None:
         """Renews in time; AttestationRefusedError as soon as Core has refused any attempt."""
         while True:
             await asyncio.sleep(ATTEST_TICK_SECONDS)
@@ -269,7 +269,7 @@ class RunningOperator:
             if core.attestation.due():
                 await asyncio.to_thread(core.attestation.renew)
 
-    def _load_from_core(self, core: CoreLink) -> OperatorSnapshot | None:
+    def _load_from_core(self, core: OperatorCoreLink) -> OperatorSnapshot | None:
         """Attests, then loads until every store is there; None when `close` came first."""
         if not core.attest_first(self._closing.wait):
             return None
@@ -278,7 +278,7 @@ class RunningOperator:
                 return self.stores.load_all()
             except (StoreFormatError, StoreUnavailableError) as error:
                 _log.error("the first load failed: %s", error.message, extra={"next_step": error.next_step})
-            reason = core.attestation.reason_to_stop()
+            reason = core.outage.reason_to_stop()
             if reason is not None:
                 raise StoppedByRule(reason, next_step="check Core, then start the operator again")
             if self._closing.wait(pause):

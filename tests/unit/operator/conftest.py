@@ -35,6 +35,8 @@ from uid2.stores.snapshot import OperatorSnapshot
 from uid2.stores.sources.local import LocalSource
 
 sys.path.insert(0, str(Path(__file__).parent))
+# What plays Core for every client of it.
+sys.path.insert(0, str(Path(__file__).parents[1] / "corelink"))
 
 NOW = EpochMillis(1_750_000_000_000)
 NONCE = b"nonce-08"

@@ -13,11 +13,11 @@ import httpx
 import pytest
 from fake_core import FakeCore
 
-from uid2.operator import core_link
-from uid2.operator.attest_exchange import AttestationRefusedError
+from uid2.corelink import link
+from uid2.corelink.client import CoreClient
+from uid2.corelink.endpoints import check_attest_url, core_addresses
+from uid2.corelink.exchange import AttestationRefusedError
 from uid2.operator.attest_platform import quote_source_for
-from uid2.operator.core_client import CoreClient
-from uid2.operator.core_endpoints import check_attest_url, core_addresses
 from uid2.operator.main import OperatorProgram, serve
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.running import RunningOperator, StoppedByRule
@@ -40,7 +40,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def client(clock: Clock) -> CoreClient:
         return CoreClient(clock, httpx.Timeout(1.0, connect=0.3))
 
-    monkeypatch.setattr(core_link, "CoreClient", client)
+    monkeypatch.setattr(link, "CoreClient", client)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -236,7 +236,8 @@ def test_without_core_the_first_attestation_is_tried_four_times(
 
 
 @pytest.mark.parametrize(
-    ("status", "code", "words"), [(401, 3, "check core_api_token"), (403, 3, "is registered"), (None, 4, "core_attest")]
+    ("status", "code", "words"),
+    [(401, 3, "check core_api_token"), (403, 3, "protocol trusted"), (None, 4, "core_attest")],
 )
 def test_exit_codes_of_a_start(
     core: FakeCore,

@@ -8,15 +8,20 @@ import httpx
 
 from uid2.protocol.errors import StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE, too_large
+from uid2.stores.sources.open_sockets import OpenSockets
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
 
 @final
 class PresignedSource:
-    """Plain GET without any header of ours; every 2xx counts. `transport` replaces the network in tests."""
+    """Plain GET without any header of ours; every 2xx counts. `transport` replaces the network in tests.
+
+    `close` ends reads that wait in other threads.
+    """
 
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
+        self._sockets = OpenSockets()
         self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
@@ -29,7 +34,7 @@ class PresignedSource:
         shown = shown_address(path)
         size = 0
         try:
-            with self._client.stream("GET", path) as response:
+            with self._client.stream("GET", path, extensions=self._sockets.extensions) as response:
                 if not response.is_success:
                     raise StoreUnavailableError(
                         f"E12: Data Download Failure - HTTP response code {response.status_code} from {shown}",
@@ -52,6 +57,7 @@ class PresignedSource:
         )
 
     def close(self) -> None:
+        self._sockets.shut()
         self._client.close()
 
 

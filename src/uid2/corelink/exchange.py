@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
-from uid2.operator.core_client import CoreAnswer, CoreClient
-from uid2.operator.core_headers import APPLICATION, CallerIdentity
+from uid2.corelink.client import CoreAnswer, CoreClient
+from uid2.corelink.headers import CallerIdentity
 from uid2.protocol.attest_messages import (
     AttestRequest,
     AttestResponse,
@@ -30,7 +30,7 @@ _LONGEST_QUOTED: Final = 200
 
 
 class AttestationRefusedError(Uid2Error):
-    """Core has refused this operator: 401 or 403. The program ends at once (exit 3)."""
+    """Core has refused this program: 401 or 403. It ends at once (exit 3)."""
 
     code = "attestation_refused"
 
@@ -73,7 +73,7 @@ class AttestExchange:
         request = AttestRequest(
             evidence=self._evidence(public_key, challenge),
             public_key=public_key,
-            application_name=APPLICATION,
+            application_name=self._caller.application,
             application_version=self._caller.version,
             operator_type=self._caller.operator_type or None,
             components=self._caller.components,
@@ -82,7 +82,7 @@ class AttestExchange:
         )
         answer = self._post(self._url, encode_attest_request(request))
         if answer.status != 200:
-            raise _failed("/attest", answer)
+            raise self._failed("/attest", answer)
         response = parse_attest_response(answer.body)
         return Granted(_token(key, response), response, request.report_data_version, answer.skew_ms)
 
@@ -92,7 +92,7 @@ class AttestExchange:
         if answer.status == 404:
             return None
         if answer.status != 200:
-            raise _failed("/attest/challenge", answer)
+            raise self._failed("/attest/challenge", answer)
         challenge = parse_challenge(answer.body)
         return challenge if 2 in challenge.versions else None
 
@@ -109,7 +109,7 @@ class AttestExchange:
             return self._source.quote(report_data)
         except Uid2Error as error:
             raise DependencyError(f"no quote could be made: {error.message}", next_step=error.next_step) from None
-        except Exception as error:  # noqa: BLE001 - a driver may fail in any way; the operator tries again
+        except Exception as error:  # noqa: BLE001 - a driver may fail in any way; it is tried again
             raise DependencyError(
                 f"no quote could be made: {type(error).__name__}", next_step="check the quoting service of this machine"
             ) from None
@@ -117,6 +117,24 @@ class AttestExchange:
     def _post(self, url: str, body: bytes) -> CoreAnswer:
         headers = {**self._caller.headers(self._entropy), "Content-Type": "application/json"}
         return self._client.post(url, headers, body)
+
+    def _failed(self, endpoint: str, answer: CoreAnswer) -> Uid2Error:
+        said = _said(answer.body)
+        if answer.status not in REFUSALS:
+            return DependencyError(
+                f"Core answered {answer.status} to {endpoint}{said}",
+                next_step="look into Core's log; it is tried again",
+            )
+        return AttestationRefusedError(
+            f"Core refused the attestation: {answer.status} from {endpoint}{said}", next_step=self._advice(answer)
+        )
+
+    def _advice(self, answer: CoreAnswer) -> str:
+        if answer.status == 401:
+            return "check core_api_token and that the operator key is enabled"
+        if self._source is None:
+            return "check that the operator key has the protocol trusted and the right type and roles, and Core's log"
+        return "check that this enclave is registered, that the operator key has its protocol and type, and Core's log"
 
 
 def _token(key: RSAPrivateKey, response: AttestResponse) -> str:
@@ -131,25 +149,9 @@ def _token(key: RSAPrivateKey, response: AttestResponse) -> str:
     if not text or not printable or len(text) > LONGEST_TOKEN or text.count("-") != 2:
         raise DependencyError(
             "Core's answer to /attest holds a token that was not wrapped for our key",
-            next_step="check that nothing between this operator and Core keeps or changes answers",
+            next_step="check that nothing between this program and Core keeps or changes answers",
         )
     return text
-
-
-def _failed(endpoint: str, answer: CoreAnswer) -> Uid2Error:
-    said = _said(answer.body)
-    if answer.status not in REFUSALS:
-        return DependencyError(
-            f"Core answered {answer.status} to {endpoint}{said}", next_step="look into Core's log; it is tried again"
-        )
-    step = (
-        "check core_api_token and that the operator key is enabled"
-        if answer.status == 401
-        else "check that this enclave is registered, that the operator key has its protocol and type, and Core's log"
-    )
-    return AttestationRefusedError(
-        f"Core refused the attestation: {answer.status} from {endpoint}{said}", next_step=step
-    )
 
 
 def _said(body: bytes) -> str:

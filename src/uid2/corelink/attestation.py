@@ -1,7 +1,7 @@
-"""An operator's standing with Core: attested, renewed before expiry, given up in time (core chapter, 7.5).
+"""A program's standing with Core: attested, renewed before expiry, refused for good (core chapter, 7.5).
 
 attest ─▶ credentials ─▶ renewed 10 minutes before the end, or after a 401
-   └─ 401, 403: stop at once ─ anything else: again after a pause with jitter, 12 hours at most
+   └─ 401, 403: never again ─ anything else: again after a pause with jitter, for as long as the program likes
 """
 
 import logging
@@ -10,24 +10,17 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any, Final, final
 
-from uid2.operator.attest_exchange import AttestationRefusedError, AttestExchange, Granted
-from uid2.operator.attest_rules import (
-    ANNOUNCED_BEFORE,
-    SHORTEST_REUSE,
-    FailureWindow,
-    pause_after,
-    renewal_after,
-)
-from uid2.operator.core_clock import NOTABLE_SKEW_MS, SKEW_PRECISION_MS, issued_at
-from uid2.operator.core_headers import CallerIdentity
+from uid2.corelink.clock import NOTABLE_SKEW_MS, SKEW_PRECISION_MS, issued_at
+from uid2.corelink.exchange import AttestationRefusedError, AttestExchange, Granted
+from uid2.corelink.headers import CallerIdentity
+from uid2.corelink.rules import SHORTEST_REUSE, pause_after, renewal_after
+from uid2.corelink.watch import AttestationWatch
 from uid2.protocol.attest_messages import instant_text
 from uid2.protocol.errors import DependencyError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 from uid2.service.clock import Clock, Entropy
-from uid2.service.metrics import Metrics
 
 LONGEST_WAIT_SECONDS: Final = 10.0
-ANNOUNCE_EVERY: Final = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -59,27 +52,31 @@ class Attestation:
         platform: str,
         clock: Clock,
         entropy: Entropy,
-        metrics: Metrics,
+        watch: AttestationWatch,
     ) -> None:
+        """`platform` is what /ops/status calls the kind of evidence."""
         self._exchange = exchange
         self._caller = caller
         self._platform = platform
         self._clock = clock
         self._entropy = entropy
-        self._metrics = metrics
+        self._watch = watch
         self._lock = Lock()
         self._held: Credentials | None = None
         self._failures = 0
         self._next_attempt = clock.monotonic()
         self._problem: str | None = None
-        self._windows = (FailureWindow("attesting with Core"), FailureWindow("reaching Core"))
-        self._announced: float | None = None
         self.refusal: AttestationRefusedError | None = None
         self.skew_ms: int | None = None
 
     @property
     def attested(self) -> bool:
         return self._held is not None and self._clock.monotonic() < self._held.ends
+
+    @property
+    def expires_at(self) -> EpochMillis | None:
+        """The end of the newest credentials; None before the first."""
+        return None if self._held is None else self._held.expires_at
 
     @property
     def optout_url(self) -> str | None:
@@ -140,37 +137,17 @@ class Attestation:
 
     def core_answered(self, skew_ms: int | None) -> None:
         """Core has accepted a request."""
-        self._windows[1].succeeded()
+        self._watch.core_answered()
         if skew_ms is not None:
             self._measured(skew_ms)
 
     def core_failed(self) -> None:
         """Core could not be reached, or did not accept a request."""
-        self._windows[1].failed(self._clock.monotonic())
-
-    def reason_to_stop(self) -> str | None:
-        """The cause for the last log line when twelve hours are over; before that it is announced."""
-        now = self._clock.monotonic()
-        what, left = self._stop()
-        if left is None:
-            self._announced = None
-        elif left <= 0:
-            return f"{what} has failed for 12 hours"
-        elif left <= ANNOUNCED_BEFORE and (self._announced is None or now - self._announced >= ANNOUNCE_EVERY):
-            self._announced = now
-            _log.critical(
-                "%s keeps failing: this operator stops in %d minutes",
-                what,
-                int(left // 60),
-                extra={"next_step": "restore the way to Core; the problem is in /ops/status"},
-            )
-        return None
+        self._watch.core_failed()
 
     def status(self) -> dict[str, Any]:
-        """The member `attestation` of /ops/status. `stops_in_seconds` stands there from the first failure on."""
+        """The member `attestation` of /ops/status."""
         held, now = self._held, self._clock.monotonic()
-        what, left = self._stop()
-        wall = self._clock.now_ms()
         return {
             "platform": self._platform,
             "attested": self.attested,
@@ -181,29 +158,9 @@ class Attestation:
             "failures": self._failures,
             "problem": self._problem,
             "next_attempt_in_seconds": max(0, int(self._next_attempt - now)) if self._failures else None,
-            "stops_in_seconds": None if left is None else max(0, int(left)),
-            "stops_at": None if left is None else instant_text(EpochMillis(wall + int(max(0.0, left) * 1000))),
-            "stops_because": what if left is not None else None,
+            **self._watch.status(),
             "clock_skew_ms": self.skew_ms,
         }
-
-    def sample(self) -> None:
-        """Brings the gauges up to date."""
-        _, left = self._stop()
-        held = self._held
-        self._metrics.gauge("uid2_operator_attested", int(self.attested))
-        if held is not None:
-            self._metrics.gauge("uid2_operator_attestation_expires", held.expires_at // 1000)
-        self._metrics.gauge("uid2_operator_stop_in_seconds", -1 if left is None else max(0, int(left)))
-
-    def _stop(self) -> tuple[str, float | None]:
-        """What keeps failing and the seconds until the stop for it; the nearer of two."""
-        now = self._clock.monotonic()
-        running = [(left, window.what) for window in self._windows if (left := window.left(now)) is not None]
-        if not running:
-            return "", None
-        left, what = min(running)
-        return what, left
 
     def _attest(self, known: Credentials | None) -> Credentials:
         """New credentials; those that another thread has meanwhile got in place of `known` will do."""
@@ -229,15 +186,13 @@ class Attestation:
             held = self._accepted(granted)
         except AttestationRefusedError as error:
             self.refusal, self._problem = error, error.message
-            self._metrics.count("uid2_operator_attestations_total", result="refused")
+            self._watch.refused(error)
             raise
         except Uid2Error as error:
             self._failed(error)
             raise DependencyError(error.message, next_step=error.next_step) from None
         self._held, self._problem, self._failures = held, None, 0
-        for window in self._windows:
-            window.succeeded()
-        self._metrics.count("uid2_operator_attestations_total", result="accepted")
+        self._watch.attested()
         _log.info(
             "attested with Core on platform %s, report data version %d, until %s",
             self._platform,
@@ -279,9 +234,8 @@ class Attestation:
         now = self._clock.monotonic()
         self._failures += 1
         self._problem = error.message
-        self._windows[0].failed(now)
         self._next_attempt = now + pause_after(self._failures, self._entropy.bytes(4))
-        self._metrics.count("uid2_operator_attestations_total", result="failed")
+        self._watch.failed(error)
         _log.error(
             "attestation failed, the next attempt follows in %.0f s: %s",
             self._next_attempt - now,
@@ -299,4 +253,4 @@ class Attestation:
                 extra={"next_step": "set the clock of one of the two"},
             )
         self.skew_ms = skew_ms
-        self._metrics.gauge("uid2_operator_core_clock_skew_seconds", skew_ms / 1000)
+        self._watch.skew_measured(skew_ms)

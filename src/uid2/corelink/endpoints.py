@@ -18,6 +18,8 @@ DEFAULT_PATHS: Final[Mapping[str, str]] = {
     "salts": "/salt/refresh",
     "cloud_encryption_keys": "/cloud_encryption_keys/retrieve",
     "runtime_config": "/operator/config",
+    "operators": "/operators/refresh",
+    "partners": "/partners/refresh",
 }
 _GUARDED: Final = ("integ", "prod")
 

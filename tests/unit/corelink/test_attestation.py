@@ -1,112 +1,25 @@
-"""Attesting with Core: every way in which it may fail, renewal, and the twelve hours."""
+"""Attesting with Core: every way in which it may fail, and renewal."""
 
 import base64
 import json
-import logging
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import threading
 from typing import Any
 
-import httpx
 import pytest
+from core_side import HOUR, KEY, NOW, FakeQuotes, side_of
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_core import FakeCore
 
 from uid2.attestation.binding import report_data_v1, report_data_v2
-from uid2.operator.attest import Attestation
-from uid2.operator.attest_exchange import AttestationRefusedError, AttestExchange
-from uid2.operator.attest_rules import (
-    ANNOUNCED_BEFORE,
-    HOUR,
-    LONGEST_FAILURE,
-    FailureWindow,
-    pause_after,
-    renewal_after,
-)
-from uid2.operator.core_client import CoreClient
-from uid2.operator.core_headers import caller_identity
-from uid2.operator.core_source import CoreSource
-from uid2.operator.metric_names import OperatorMetrics
+from uid2.corelink.exchange import AttestationRefusedError
+from uid2.corelink.headers import caller_identity
+from uid2.corelink.rules import pause_after, renewal_after
 from uid2.protocol.attest_messages import AttestResponse, encode_attest_response, parse_attest_request
 from uid2.protocol.crypto.rsa import public_der, wrap
 from uid2.protocol.errors import ConfigurationError, DependencyError, StoreUnavailableError
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.secret import Secret
-from uid2.service.clock import FixedClock
 from uid2.service.messages import Request, Response, json_response
-
-NOW = EpochMillis(1_750_000_000_000)
-KEY = "UID2-O-L-999-dp9Dt0.JVoGpynN4J8nMA7FxmzsavxJa8B9H74y9xdEE="
-SHORT = httpx.Timeout(0.2, connect=0.2)
-
-
-class CountedEntropy:
-    """Bytes that differ at each call and never by chance."""
-
-    def __init__(self) -> None:
-        self.calls = 0
-
-    def bytes(self, n: int) -> bytes:
-        self.calls += 1
-        return self.calls.to_bytes(1) * n
-
-
-@dataclass
-class FakeQuotes:
-    kind: str = "fake"
-    asked: list[bytes] = field(default_factory=list)
-    error: Exception | None = None
-
-    def quote(self, report_data: bytes) -> bytes:
-        self.asked.append(report_data)
-        if self.error is not None:
-            raise self.error
-        return b"quote over " + report_data
-
-
-@dataclass
-class Side:
-    """The operator's side of one Core."""
-
-    core: FakeCore
-    clock: FixedClock
-    attestation: Attestation
-    source: CoreSource
-    quotes: FakeQuotes | None
-
-    def read(self) -> bytes:
-        return self.source.read(f"{self.core.origin}/sites/refresh")
-
-    def advance(self, seconds: float) -> None:
-        self.clock.advance(int(seconds * 1000))
-
-
-@pytest.fixture
-def core() -> Iterator[FakeCore]:
-    core = FakeCore(FixedClock(NOW))
-    core.start()
-    yield core
-    core.close()
-
-
-_clients: list[CoreClient] = []
-
-
-@pytest.fixture(autouse=True)
-def _close_clients() -> Iterator[None]:
-    yield
-    while _clients:
-        _clients.pop().close()
-
-
-def side_of(core: FakeCore, quotes: FakeQuotes | None = None, *, encrypted: bool = False) -> Side:
-    clock, entropy = core.clock, CountedEntropy()
-    caller = caller_identity(Secret(KEY.encode()), "5.70.250", "test-0001", "public")
-    client = CoreClient(clock, SHORT)
-    _clients.append(client)
-    exchange = AttestExchange(core.attest_url, client, caller, quotes, entropy)
-    attestation = Attestation(exchange, caller, "trusted", clock, entropy, OperatorMetrics(clock))
-    return Side(core, clock, attestation, CoreSource(client, attestation, encrypted=encrypted), quotes)
 
 
 def answering(status: int, document: Any = None) -> Any:
@@ -246,7 +159,7 @@ def test_other_failures_are_tried_again(core: FakeCore, reply: Any, words: str) 
     with pytest.raises(DependencyError, match=words):
         side.attestation.credentials()
     status = side.attestation.status()
-    assert (status["attested"], status["failures"], status["stops_in_seconds"]) == (False, 1, LONGEST_FAILURE)
+    assert (status["attested"], status["failures"], side.watch.events) == (False, 1, ["failed"])
     assert words in status["problem"]
     # Nobody calls before the pause is over; then it works.
     calls = len(core.calls)
@@ -256,13 +169,11 @@ def test_other_failures_are_tried_again(core: FakeCore, reply: Any, words: str) 
     core.replies.clear()
     side.advance(60)
     side.read()
-    assert side.attestation.status()["stops_in_seconds"] is None
+    assert side.watch.events[-2:] == ["attested", "core_answered"]
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "is gone", "quotes fail", "quotes crash"])
 def test_what_gives_no_answer_is_tried_again(core: FakeCore, trouble: str) -> None:
-    import threading
-
     quotes = FakeQuotes()
     release = threading.Event()
 
@@ -414,63 +325,10 @@ def test_without_a_date_the_jwt_tells_the_time(core: FakeCore) -> None:
     assert side.attestation.skew_ms == 89_500
 
 
-def test_the_stop_is_announced_and_then_due(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
-    side = side_of(core)
-    side.read()
-    caplog.set_level(logging.WARNING)
-    caplog.clear()
-    core.stop()
-    with pytest.raises(StoreUnavailableError):
-        side.read()
-    assert side.attestation.status()["stops_in_seconds"] == LONGEST_FAILURE
-    side.advance(LONGEST_FAILURE - ANNOUNCED_BEFORE - 1)
-    assert (side.attestation.reason_to_stop(), caplog.messages) == (None, [])
-    side.advance(1)
-    assert side.attestation.reason_to_stop() is None
-    assert [m for m in caplog.messages if "this operator stops in 120 minutes" in m]
-    side.advance(ANNOUNCED_BEFORE - 1)
-    assert side.attestation.reason_to_stop() is None
-    side.advance(1)
-    assert side.attestation.reason_to_stop() == "reaching Core has failed for 12 hours"
-
-
-def test_one_answer_ends_the_countdown(core: FakeCore) -> None:
-    side = side_of(core)
-    side.read()
-    core.stop()
-    with pytest.raises(StoreUnavailableError):
-        side.read()
-    core.start()
-    side.advance(3600)
-    side.read()
-    assert side.attestation.status()["stops_in_seconds"] is None
-    side.advance(LONGEST_FAILURE)
-    assert side.attestation.reason_to_stop() is None
-
-
-def test_answers_to_refreshes_do_not_hide_that_attesting_fails(core: FakeCore) -> None:
-    core.lifetime_ms = 30 * 3_600_000
-    side = side_of(core)
-    side.read()
-    core.replies["/attest"] = answering(500)
-    side.advance(30 * HOUR - 600)
-    side.attestation.renew()
-    side.read()
-    assert side.attestation.status()["stops_because"] == "attesting with Core"
-
-
-def test_the_limit_is_twelve_hours() -> None:
-    window = FailureWindow("x")
-    assert window.left(5.0) is None
-    window.failed(10.0)
-    window.failed(20.0)
-    assert (window.left(20.0), LONGEST_FAILURE) == (12 * 3600 - 10, 43_200)
-
-
 @pytest.mark.parametrize("key", [None, "", "with space", "with\nline", "é"])
 def test_an_operator_key_that_no_header_holds_is_refused(key: str | None) -> None:
     with pytest.raises(ConfigurationError, match="core_api_token"):
-        caller_identity(None if key is None else Secret(key.encode()), "1", "i", "public")
+        caller_identity(None if key is None else Secret(key.encode()), "uid2-operator", "1", "i", "public")
 
 
 def test_no_secret_shows(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:

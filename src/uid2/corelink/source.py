@@ -2,8 +2,9 @@
 
 from typing import final
 
-from uid2.operator.attest import Attestation
-from uid2.operator.core_client import CoreClient, CoreUnreachableError
+from uid2.corelink.attestation import Attestation
+from uid2.corelink.client import CoreClient, CoreUnreachableError
+from uid2.corelink.exchange import REFUSALS
 from uid2.protocol.errors import DependencyError, StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE
 from uid2.stores.sources.presigned import shown_address
@@ -11,7 +12,7 @@ from uid2.stores.sources.presigned import shown_address
 
 @final
 class CoreSource:
-    """`read(address)` with the headers of an attested operator; a 401 attests anew and asks once more."""
+    """`read(address)` with the headers of an attested program; a 401 attests anew and asks once more."""
 
     def __init__(self, client: CoreClient, attestation: Attestation, *, encrypted: bool) -> None:
         self._client = client
@@ -38,7 +39,9 @@ class CoreSource:
             self._attestation.core_failed()
             raise StoreUnavailableError(
                 f"E12: Data Download Failure - HTTP response code {answer.status} from {shown}",
-                next_step="look into Core's log; the next refresh asks again",
+                next_step="check the roles of the key in core_api_token, and Core's log; the next refresh asks again"
+                if answer.status in REFUSALS
+                else "look into Core's log; the next refresh asks again",
             )
         self._attestation.core_answered(answer.skew_ms)
         return answer.body

@@ -1,16 +1,17 @@
 """Calls to Core: bounded in size and time, nobody redirected, nothing of the address in an error."""
 
+import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
 from fake_core import FakeCore
 
-from uid2.operator.core_client import CoreClient, CoreUnreachableError
-from uid2.operator.core_clock import issued_at, skew_of, told_time
+from uid2.corelink.client import CoreClient, CoreUnreachableError
+from uid2.corelink.clock import issued_at, skew_of, told_time
 from uid2.protocol.ids import EpochMillis
 from uid2.service.clock import FixedClock
-from uid2.service.messages import Response
+from uid2.service.messages import Request, Response
 
 NOW = EpochMillis(1_750_000_000_000)
 
@@ -21,14 +22,6 @@ class HastyClock(FixedClock):
     def monotonic(self) -> float:
         self.advance(31_000)
         return super().monotonic()
-
-
-@pytest.fixture
-def core() -> Iterator[FakeCore]:
-    core = FakeCore(FixedClock(NOW))
-    core.start()
-    yield core
-    core.close()
 
 
 @pytest.fixture
@@ -106,3 +99,28 @@ def test_the_middle_of_the_exchange_counts() -> None:
 )
 def test_a_jwt_that_tells_no_time(jwt: str | None) -> None:
     assert issued_at(jwt) is None
+
+
+def test_close_ends_a_call_that_nobody_answers(core: FakeCore) -> None:
+    asked, release = threading.Event(), threading.Event()
+
+    def hang(_: Request) -> None:
+        asked.set()
+        release.wait(60)
+
+    core.replies["/x"] = hang
+    client = CoreClient(core.clock, httpx.Timeout(60.0))
+    problems: list[CoreUnreachableError] = []
+
+    def call() -> None:
+        with pytest.raises(CoreUnreachableError) as caught:
+            client.get(f"{core.origin}/x", {})
+        problems.append(caught.value)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    assert asked.wait(30)
+    client.close()
+    thread.join(30)
+    release.set()
+    assert (thread.is_alive(), len(problems)) == (False, 1)

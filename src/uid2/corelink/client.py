@@ -6,9 +6,10 @@ from typing import Final, final
 
 import httpx
 
-from uid2.operator.core_clock import skew_of
+from uid2.corelink.clock import skew_of
 from uid2.protocol.errors import DependencyError
 from uid2.service.clock import Clock
+from uid2.stores.sources.open_sockets import OpenSockets
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
 LONGEST_CALL_SECONDS: Final = 60.0
@@ -31,12 +32,17 @@ class CoreAnswer:
 
 @final
 class CoreClient:
-    """Blocks; used from threads. `timeout` is shortened in tests."""
+    """Blocks; used from threads. `close` ends calls that wait. Tests shorten `timeout` or replace `transport`."""
 
-    def __init__(self, clock: Clock, timeout: httpx.Timeout = TIMEOUT) -> None:
+    def __init__(
+        self, clock: Clock, timeout: httpx.Timeout = TIMEOUT, transport: httpx.BaseTransport | None = None
+    ) -> None:
         self._clock = clock
+        self._sockets = OpenSockets()
         limits = httpx.Limits(max_connections=16, max_keepalive_connections=4, keepalive_expiry=5.0)
-        self._client = httpx.Client(timeout=timeout, limits=limits, follow_redirects=False, trust_env=False)
+        self._client = httpx.Client(
+            timeout=timeout, limits=limits, transport=transport, follow_redirects=False, trust_env=False
+        )
 
     def get(self, url: str, headers: Mapping[str, str], limit: int = LARGEST_ANSWER) -> CoreAnswer:
         return self._call("GET", url, headers, None, limit)
@@ -45,13 +51,16 @@ class CoreClient:
         return self._call("POST", url, headers, body, LARGEST_ANSWER)
 
     def close(self) -> None:
+        self._sockets.shut()
         self._client.close()
 
     def _call(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, limit: int) -> CoreAnswer:
         sent = self._clock.now_ms()
         end = self._clock.monotonic() + LONGEST_CALL_SECONDS
         try:
-            with self._client.stream(method, url, headers=dict(headers), content=body) as response:
+            with self._client.stream(
+                method, url, headers=dict(headers), content=body, extensions=self._sockets.extensions
+            ) as response:
                 skew = skew_of(response.headers.get("date"), sent, self._clock.now_ms())
                 data = bytearray()
                 for chunk in response.iter_bytes():

@@ -1,4 +1,4 @@
-"""Who calls Core, in headers (core chapter, 4.1 and 7.4)."""
+"""Who calls Core and the opt-out service, in headers (core chapter, 4.1 and 7.4)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.secret import Secret
 from uid2.service.clock import Entropy
 
-APPLICATION: Final = "uid2-operator"
 # The two parts that Core names in its audit line; here they have the version of the whole.
 COMPONENTS: Final = ("uid2-shared", "uid2-attestation-api")
 
 
 @dataclass(frozen=True, slots=True)
 class CallerIdentity:
-    """`version` is that of the program; `instance_id` is fixed for a process."""
+    """`application` is the program's name in Core's log, `version` its own; `instance_id` is fixed for a process."""
 
     operator_key: Secret
+    application: str
     version: str
     instance_id: str
     operator_type: str = "public"
@@ -26,7 +26,7 @@ class CallerIdentity:
 
     def headers(self, entropy: Entropy) -> dict[str, str]:
         """The headers of every request; the trace id is new each time."""
-        parts = [f"{APPLICATION}={self.version}", *(f"{name}={value}" for name, value in self.components.items())]
+        parts = [f"{self.application}={self.version}", *(f"{name}={value}" for name, value in self.components.items())]
         return {
             "Authorization": f"Bearer {self.operator_key.reveal().decode()}",
             "X-UID2-AppVersion": ";".join(parts),
@@ -35,7 +35,9 @@ class CallerIdentity:
         }
 
 
-def caller_identity(operator_key: Secret | None, version: str, instance_id: str, operator_type: str) -> CallerIdentity:
+def caller_identity(
+    operator_key: Secret | None, application: str, version: str, instance_id: str, operator_type: str
+) -> CallerIdentity:
     """ConfigurationError: no operator key, or one that no header may hold; an unknown operator type."""
     if operator_key is None:
         raise ConfigurationError(
@@ -52,4 +54,11 @@ def caller_identity(operator_key: Secret | None, version: str, instance_id: str,
             "configuration key operator_type must be public or private", next_step="correct operator_type"
         )
     shown = "".join(c if c.isascii() and c.isprintable() and c not in " ;=" else "_" for c in version) or "unknown"
-    return CallerIdentity(operator_key, shown, instance_id, operator_type, dict.fromkeys(COMPONENTS, shown))
+    return CallerIdentity(
+        operator_key, application, shown, instance_id, operator_type, dict.fromkeys(COMPONENTS, shown)
+    )
+
+
+def new_instance_id(prefix: str, entropy: Entropy) -> str:
+    """`<prefix>-<random 64-bit hex>`, one per process start."""
+    return f"{prefix}-{entropy.bytes(8).hex()}"

@@ -1,0 +1,1 @@
+"""UID2 confidential operator: corelink."""
