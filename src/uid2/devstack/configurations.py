@@ -62,7 +62,7 @@ def core_config(
 def optout_config(
     state: State, folder: Path, at: Addresses, shared: SharedSecrets, jwt_public_key: str
 ) -> dict[str, object]:
-    """The opt-out service; `folder` holds its queue and its bucket. Operator keys come from the demo bucket."""
+    """The opt-out service; `folder` holds its queue and its bucket. Operator keys and partners come from Core."""
     return {
         "environment": "development",
         "http_host": at.host,
@@ -71,7 +71,9 @@ def optout_config(
         "att_token_enc_key": shared.token_key,
         "att_token_enc_salt": shared.token_salt,
         "aws_kms_jwt_signing_public_keys": jwt_public_key,
-        "storage_mock_root": str(state.stores),
+        "core_attest_url": f"{at.core}/attest",
+        "core_api_token": state.programs.optout,
+        "partners_metadata_path": "/partners/refresh",
         "optout_s3_bucket": f"file://{folder / 'bucket'}",
         "optout_data_dir": str(folder),
         "optout_internal_api_token": encode_base64(secrets.token_bytes(24)),

@@ -9,8 +9,10 @@ from typing import Final
 
 import httpx
 
+from uid2.corelink.link import CoreLink
 from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket, outside
 from uid2.optout.context import OptOutContext
+from uid2.optout.core_stores import CoreStores, core_stores
 from uid2.optout.file_list import FileList
 from uid2.optout.intake import open_intake
 from uid2.optout.manual_override import ManualOverride
@@ -33,10 +35,7 @@ from uid2.service.jwt import JwtVerifier, parse_public_keys
 from uid2.service.metrics import Metrics
 from uid2.service.signed_urls import CloudUrls, FileLinks, UrlSigner
 from uid2.stores.kinds import OPERATORS, PARTNERS
-from uid2.stores.loading import StoreLoader
 from uid2.stores.refresher import Loader, StoreStatus
-from uid2.stores.sources.base import BlobSource
-from uid2.stores.sources.mock import MockSource
 
 LINK_SECONDS: Final = 3600
 
@@ -79,15 +78,12 @@ def optout_context(
     entropy: Entropy,
     metrics: Metrics,
     health: Health,
-    operators: BlobSource | None = None,
-    operators_path: str | None = None,
+    core: CoreLink | None = None,
     partner_transport: httpx.AsyncBaseTransport | None = None,
 ) -> OptOutContext:
-    """Everything but the first loads. `operators` is where Core's stores are, by default the folder of the settings."""
+    """Everything but the first loads. Without `core` the operator keys are those of the folder of the settings."""
     bucket = optout_bucket(settings)
-    if operators is None:
-        assert settings.storage_mock_root is not None, "checked with the settings"
-        operators = MockSource(settings.storage_mock_root)
+    stores = core_stores(settings, core)
     producer: DeltaProducer
     files = FileList(
         bucket,
@@ -122,8 +118,8 @@ def optout_context(
     producer = DeltaProducer(
         job, settings.traffic_filter_config_path, settings.traffic_calc_config_path, clock, files.refresh
     )
-    partners = partner_list(settings, operators, clock, metrics, health)
-    loader = StoreLoader(OPERATORS, operators, operators_path or settings.operators_metadata_path, clock.now_ms)
+    partners = partner_list(settings, stores, clock, metrics, health)
+    loader = stores.loader(OPERATORS, clock.now_ms)
     return OptOutContext(
         settings=settings,
         clock=clock,
@@ -166,13 +162,13 @@ def partition_producer(
 
 
 def partner_list(
-    settings: OptOutSettings, stores: BlobSource, clock: Clock, metrics: Metrics, health: Health
+    settings: OptOutSettings, stores: CoreStores, clock: Clock, metrics: Metrics, health: Health
 ) -> PartnerList | None:
     """None where another replica sends, where this service only looks on, and where no list is configured."""
     if settings.optout_observe_only or settings.replica_id != settings.optout_sender_replica_id:
         return None
     if settings.partners_metadata_path is not None:
-        loader: Loader = StoreLoader(PARTNERS, stores, settings.partners_metadata_path, clock.now_ms)
+        loader: Loader = stores.loader(PARTNERS, clock.now_ms)
     elif settings.partners_config_path:
         path = Path(settings.partners_config_path)
         if settings.partners_config_path == DEFAULT_PARTNERS and not path.exists():
@@ -211,6 +207,8 @@ def count_refresh(metrics: Metrics, status: StoreStatus) -> None:
     metrics.count("uid2_config_store_refreshed_total", store=store)
     metrics.gauge("uid2_config_store_version", status.version, store=store)
     metrics.gauge("uid2_config_store_entry_count", status.entries, store=store)
+    if status.last_success is not None:
+        metrics.gauge("uid2_optout_store_refreshed", status.last_success // 1000, store=store)
 
 
 def _listing_observer(metrics: Metrics, health: Health) -> Callable[[bool], None]:

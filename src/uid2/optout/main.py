@@ -1,6 +1,7 @@
 """`uid2 optout serve`: configuration ─▶ ops listener ─▶ first loads ─▶ service and control port ─▶ drain.
 
-The service port opens even when the first loads fail: health answers 503 until they succeed (design, 11.12).
+The service port opens even when the first loads fail: health answers 503 until they succeed (design, 11.12). With
+`core_attest_url` the operator keys come from Core, which is asked again and again until it answers or refuses.
 """
 
 import asyncio
@@ -8,11 +9,14 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from uid2.corelink.client import CoreClient
+from uid2.corelink.link import CoreLink
 from uid2.optout.assembly import optout_context
+from uid2.optout.core_link import CoreStanding, core_link, stay_attested
 from uid2.optout.metric_names import OptOutMetrics
 from uid2.optout.routes import control_application, optout_application
 from uid2.optout.settings import ACCEPTED, KEYS, OptOutSettings, settings_of
@@ -28,6 +32,8 @@ from uid2.service.server import HttpServer, bind_socket, event_loop_factory
 DRAIN_SECONDS: Final = 10.0
 # What was taken last reaches the other machines before this one ends.
 TAIL_SECONDS: Final = 5.0
+# The port waits so long for the first loads.
+FIRST_LOADS_SECONDS: Final = 10.0
 # A turn of a replica may be as short as three rotation intervals.
 PARTITION_LOOK_SECONDS: Final = 60
 
@@ -52,11 +58,17 @@ def serve(config_path: Path | str | None, environ: Mapping[str, str] | None = No
 
 
 class OptOutProgram:
-    """One process: service port, control port, ops port."""
+    """One process: service port, control port, ops port. Used once."""
 
     def __init__(
-        self, settings: OptOutSettings, version: str, clock: Clock | None = None, entropy: Entropy | None = None
+        self,
+        settings: OptOutSettings,
+        version: str,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+        core_client: CoreClient | None = None,
     ) -> None:
+        """`core_client` stands in for the network to Core in tests."""
         self._settings = settings
         self._version = version
         self._clock = clock or SystemClock()
@@ -64,77 +76,133 @@ class OptOutProgram:
         self._metrics.gauge("app_status", 1, version=version)
         self._health = Health()
         self._health.component("http-server").fail(STILL_STARTING)
-        self._context = optout_context(settings, self._clock, entropy or SystemEntropy(), self._metrics, self._health)
+        entropy = entropy or SystemEntropy()
+        self._core: CoreLink | None = None
+        if settings.core_attest_url is not None:
+            self._standing = CoreStanding(self._clock, self._metrics, self._health)
+            self._core = core_link(settings, version, self._clock, entropy, self._standing, core_client)
+        self._context = optout_context(settings, self._clock, entropy, self._metrics, self._health, self._core)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._first_loads: list[asyncio.Event] = []
         self._stop = asyncio.Event()
         self.started = False
 
+    @property
+    def ready(self) -> bool:
+        """Whether callers are served: the port is open and the operator keys are there."""
+        return self.started and self._context.keys.index is not None
+
     async def run(self) -> int:
-        """Everything from the ops listener to the drain."""
-        settings, context = self._settings, self._context
+        """Everything from the ops listener to the drain. AttestationRefusedError when Core has refused this service."""
+        settings = self._settings
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         self._health.watch_pod(self._clock, settings.pod_termination_check_interval)
         ops = HttpServer(self._ops_application(), [bind_socket(settings.http_host, settings.ops_port)])
         await ops.start()
+        stopping = asyncio.create_task(self._stop.wait())
         servers: list[HttpServer] = []
         try:
-            await asyncio.gather(*self._first_loads())
-            if not settings.optout_observe_only:
-                self._check_traffic_files()
-                control = bind_socket(settings.http_host, settings.control_port)
-                servers.append(HttpServer(control_application(context), [control]))
-            service = bind_socket(settings.http_host, settings.service_port)
-            servers.append(HttpServer(optout_application(context, self._health), [service]))
-            for server in servers:
-                await server.start()
-            self._health.component("http-server").recover()
-            self.started = True
-            _log.info("the opt-out service serves on port %d", settings.service_port)
-            await self._serve_until_stopped(servers)
+            self._start_loading()
+            await self._until_loaded(stopping)
+            if not self._stop.is_set():
+                await self._open_ports(servers)
+                self._tasks += [asyncio.create_task(work) for work in self._background()]
+                await self._first_of(stopping, *self._tasks)
         finally:
+            stopping.cancel()
+            await self._close(servers)
             await ops.stop(1.0)
         _log.info("the opt-out service has stopped")
         return ExitCode.NORMAL
 
-    async def _serve_until_stopped(self, servers: list[HttpServer]) -> None:
-        tasks = [asyncio.create_task(work) for work in self._background()]
-        stopping = asyncio.create_task(self._stop.wait())
-        try:
-            done, _ = await asyncio.wait((*tasks, stopping), return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                if task is not stopping:
-                    task.result()
-        finally:
-            self._health.component("http-server").fail("draining")
-            # Those who wait for new opt-outs are answered, so that nobody holds up the stop.
-            self._context.tail.stop()
-            await asyncio.gather(*(server.stop(DRAIN_SECONDS) for server in servers))
-            if self._context.shared is not None:
-                await self._context.shared.drain(TAIL_SECONDS)
-            for task in (*tasks, stopping):
-                task.cancel()
-            await asyncio.gather(*tasks, stopping, return_exceptions=True)
-
-    def _first_loads(self) -> list[Coroutine[Any, Any, object]]:
+    def _start_loading(self) -> None:
+        """First loads, each followed by its refreshes; what comes from Core waits for an attestation."""
         context = self._context
-        loads: list[Coroutine[Any, Any, object]] = [context.keys.load(), context.files.refresh()]
+        attested = asyncio.Event()
+        if self._core is None:
+            attested.set()
+        else:
+            self._tasks.append(asyncio.create_task(stay_attested(self._core.attestation, attested)))
+        self._keep_current(attested, context.keys.load, context.keys.run)
         if context.partners is not None:
-            loads.append(context.partners.load())
+            listed = None if self._settings.partners_metadata_path is None else attested
+            self._keep_current(listed, context.partners.load, context.partners.run)
         if context.shared is not None:
-            loads.append(context.shared.merge())
-        return loads
+            self._keep_current(None, context.shared.merge, context.shared.run)
+        seconds = self._settings.cloud_refresh_interval
+        self._keep_current(None, context.files.refresh, lambda: context.files.run(seconds))
+
+    def _keep_current(
+        self,
+        after: asyncio.Event | None,
+        load: Callable[[], Awaitable[object]],
+        run: Callable[[], Awaitable[None]],
+    ) -> None:
+        loaded = asyncio.Event()
+
+        async def keep() -> None:
+            if after is not None:
+                await after.wait()
+            await load()
+            loaded.set()
+            await run()
+
+        self._first_loads.append(loaded)
+        self._tasks.append(asyncio.create_task(keep()))
+
+    async def _until_loaded(self, stopping: asyncio.Task[Any]) -> None:
+        """One attempt at everything, or a stop, or the end of patience."""
+        loading = asyncio.ensure_future(asyncio.gather(*(loaded.wait() for loaded in self._first_loads)))
+        try:
+            await self._first_of(loading, stopping, *self._tasks, timeout=FIRST_LOADS_SECONDS)
+        finally:
+            loading.cancel()
+            await asyncio.gather(loading, return_exceptions=True)
+
+    async def _first_of(self, *tasks: asyncio.Future[Any], timeout: float | None = None) -> None:
+        """Waits for the first that ends; the error of one that failed is raised."""
+        done, _ = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def _open_ports(self, servers: list[HttpServer]) -> None:
+        settings, context = self._settings, self._context
+        if not settings.optout_observe_only:
+            self._check_traffic_files()
+            control = bind_socket(settings.http_host, settings.control_port)
+            servers.append(HttpServer(control_application(context), [control]))
+        service = bind_socket(settings.http_host, settings.service_port)
+        servers.append(HttpServer(optout_application(context, self._health), [service]))
+        for server in servers:
+            await server.start()
+        self._health.component("http-server").recover()
+        self.started = True
+        _log.info("the opt-out service serves on port %d", settings.service_port)
+
+    async def _close(self, servers: list[HttpServer]) -> None:
+        self._health.component("http-server").fail("draining")
+        # Those who wait for new opt-outs are answered, so that nobody holds up the stop.
+        self._context.tail.stop()
+        await asyncio.gather(*(server.stop(DRAIN_SECONDS) for server in servers))
+        if self._context.shared is not None:
+            await self._context.shared.drain(TAIL_SECONDS)
+        if self._core is not None:
+            # A call that Core leaves without an answer ends now.
+            self._core.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _background(self) -> list[Coroutine[Any, Any, None]]:
         settings, context = self._settings, self._context
-        work = [context.keys.run(), context.files.run(settings.cloud_refresh_interval), context.queue.run()]
-        if context.shared is not None:
-            work.append(context.shared.run())
+        work = [context.queue.run()]
         if context.partitions is not None:
             self._health.component("partition-producer").recover()
             work.append(context.partitions.run(min(settings.cloud_refresh_interval, PARTITION_LOOK_SECONDS)))
-        if context.partners is not None and context.forwarding is not None:
-            work += [context.partners.run(), context.forwarding.run()]
+        if context.forwarding is not None:
+            work.append(context.forwarding.run())
         if settings.optout_produce_interval and not settings.optout_observe_only:
             work.append(context.producer.run_every(settings.optout_produce_interval))
         return work
@@ -156,10 +224,12 @@ class OptOutProgram:
             await self._sample()
             return self._metrics.render()
 
-        return OpsApplication(self._health, render, self.status, lambda: self.started, self._stop.set)
+        return OpsApplication(self._health, render, self.status, lambda: self.ready, self._stop.set)
 
     async def _sample(self) -> None:
         context = self._context
+        if self._core is not None:
+            self._standing.sample(self._core.attestation)
         try:
             self._metrics.gauge("uid2_optout_queue_waiting", await context.queue.size())
         except Uid2Error as error:
@@ -197,7 +267,8 @@ class OptOutProgram:
         return {
             "version": self._version,
             "environment": self._settings.environment,
-            "ready": self.started,
+            "ready": self.ready,
+            "attestation": None if self._core is None else self._core.attestation.status(),
             "stores": {
                 store.store: {
                     "version": store.version,

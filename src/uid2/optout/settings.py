@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from uid2.corelink.endpoints import check_attest_url
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.ids import Environment
 from uid2.protocol.secret import Secret
@@ -29,6 +30,7 @@ SHARED_TAIL: Final = (AUTO, "on", "off")
 # SQS hides a message for twelve hours at most.
 LONGEST_VISIBILITY: Final = 43_200
 DEFAULT_PARTNERS: Final = "partners/config.json"
+OPERATORS_PATH: Final = "operators/metadata.json"
 
 KEYS: Final = (
     ConfigKey("service_instances", Kind.INTEGER, 4),
@@ -36,7 +38,7 @@ KEYS: Final = (
     ConfigKey("storage_mock", Kind.BOOLEAN, False),
     ConfigKey("core_attest_url"),
     ConfigKey("core_api_token", secret=True),
-    ConfigKey("operators_metadata_path", Kind.TEXT, "operators/metadata.json"),
+    ConfigKey("operators_metadata_path", Kind.TEXT, OPERATORS_PATH),
     ConfigKey("partners_metadata_path"),
     ConfigKey("partners_config_path", Kind.TEXT, DEFAULT_PARTNERS),
     ConfigKey("att_token_enc_key", secret=True),
@@ -114,7 +116,7 @@ class OptOutSettings:
     storage_mock_root: Path | None = None
     core_attest_url: str | None = None
     core_api_token: Secret | None = None
-    operators_metadata_path: str = "operators/metadata.json"
+    operators_metadata_path: str = OPERATORS_PATH
     partners_metadata_path: str | None = None
     partners_config_path: str = ""
     aws_kms_jwt_signing_public_keys: str = ""
@@ -186,6 +188,12 @@ class OptOutSettings:
         return 9081 + self.port_offset
 
     @property
+    def store_paths(self) -> dict[str, str]:
+        """Places of the metadata, by store: in the folder of the stores, or at Core."""
+        partners = self.partners_metadata_path
+        return {"operators": self.operators_metadata_path} | ({} if partners is None else {"partners": partners})
+
+    @property
     def guarded(self) -> bool:
         """Whether this is an installation for real data, where everything that weakens is refused."""
         return self.environment in GUARDED_ENVIRONMENTS
@@ -214,7 +222,7 @@ def settings_of(configuration: Configuration, host_name: str = "") -> OptOutSett
         storage_mock_root=path_of(configuration, "storage_mock_root"),
         core_attest_url=url_of(configuration, "core_attest_url"),
         core_api_token=configuration.secret("core_api_token"),
-        operators_metadata_path=configuration.text("operators_metadata_path") or "",
+        operators_metadata_path=configuration.text("operators_metadata_path") or OPERATORS_PATH,
         partners_metadata_path=configuration.text("partners_metadata_path") or None,
         partners_config_path=configuration.text("partners_config_path") or "",
         aws_kms_jwt_signing_public_keys=configuration.text("aws_kms_jwt_signing_public_keys") or "",
@@ -274,10 +282,11 @@ def check_consistency(settings: OptOutSettings) -> None:
             "no place for the opt-out files is configured",
             next_step="set optout_s3_bucket, for example to file:///var/lib/uid2/optout",
         )
-    if settings.storage_mock_root is None:
+    if settings.core_attest_url is None and settings.storage_mock_root is None:
         raise ConfigurationError(
             "no place for the operator keys is configured",
-            next_step="set storage_mock_root to the folder with Core's stores",
+            next_step="set core_attest_url and core_api_token to read them through Core, "
+            "or storage_mock_root to a folder with Core's stores",
         )
     if settings.uses_sqs:
         check_sqs(settings)
@@ -299,6 +308,8 @@ def check_consistency(settings: OptOutSettings) -> None:
                     f"configuration key {name} must begin with https:// in the environment {settings.environment}",
                     next_step=f"give {name} an https address",
                 )
+    if settings.core_attest_url is not None:
+        check_attest_url(settings.core_attest_url, settings.environment)
 
 
 def check_sqs(settings: OptOutSettings) -> None:
