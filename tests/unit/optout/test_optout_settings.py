@@ -11,8 +11,6 @@ from uid2.protocol.errors import ConfigurationError
 from uid2.service.config import load_configuration
 
 SQS = {"optout_sqs_queue_url": "https://sqs.us-east-1.amazonaws.com/1/queue", "aws_region": "us-east-1"}
-
-
 FROM_CORE = {"storage_mock_root": None, "core_attest_url": "https://core.test/attest", "core_api_token": "key"}
 
 
