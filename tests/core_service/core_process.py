@@ -48,18 +48,19 @@ def running_core(
     *,
     broken: tuple[str, ...] = (),
     prepare: Callable[[Path], None] = lambda _: None,
+    offset: int | None = None,
     **settings: Any,
 ) -> Iterator[CoreProcess]:
     """Start, wait until the service port answers, yield, stop.
 
-    `broken` stores have no metadata; `prepare` may change the bucket before the start.
+    `broken` stores have no metadata; `prepare` may change the bucket before the start. `offset`: that of the ports.
     """
     bucket = folder / "bucket"
     shutil.copytree(STORES, bucket, ignore=shutil.ignore_patterns("operator-mock"))
     for store in broken:
         (bucket / store / "metadata.json").unlink()
     prepare(bucket)
-    offset = free_offset()
+    offset = free_offset() if offset is None else offset
     url = f"http://127.0.0.1:{8088 + offset}"
     members = {
         "core_s3_bucket": f"file://{bucket}",
