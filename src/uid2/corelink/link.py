@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, final
 
+import httpx
+
 from uid2.corelink.attestation import Attestation
 from uid2.corelink.client import CoreClient
 from uid2.corelink.endpoints import core_addresses
@@ -34,20 +36,20 @@ class CoreLink:
         watch: AttestationWatch,
         *,
         encrypted: bool = False,
-        client: CoreClient | None = None,
-        content: PresignedSource | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`quotes` None means the protocol `trusted`. `encrypted` asks for encrypted files.
+        """`quotes` None means the protocol `trusted`; `encrypted` asks for encrypted files. `transport` replaces the
+        network in tests.
 
         ConfigurationError: an address in `metadata_paths` that is not Core's.
         """
         self.addresses = core_addresses(attest_url, metadata_paths)
-        self._client = client or CoreClient(clock)
+        self._client = CoreClient(clock, transport=transport)
         exchange = AttestExchange(attest_url, self._client, caller, quotes, entropy)
         platform = TRUSTED if quotes is None else quotes.kind
         self.attestation = Attestation(exchange, caller, platform, clock, entropy, watch)
         self.source = CoreSource(self._client, self.attestation, encrypted=encrypted)
-        self.content = content or PresignedSource()
+        self.content = PresignedSource(transport)
 
     def close(self) -> None:
         """Calls that wait for an answer end too."""

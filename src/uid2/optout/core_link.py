@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final, final
 
+import httpx
+
 from uid2.corelink.attestation import Attestation
-from uid2.corelink.client import CoreClient
 from uid2.corelink.exchange import AttestationRefusedError
 from uid2.corelink.headers import caller_identity, new_instance_id
 from uid2.corelink.link import CoreLink
@@ -15,7 +16,6 @@ from uid2.protocol.errors import Uid2Error
 from uid2.service.clock import Clock, Entropy
 from uid2.service.health import Health
 from uid2.service.metrics import Metrics
-from uid2.stores.sources.presigned import PresignedSource
 
 COMPONENT: Final = "core-attestation"
 # The reference presents itself so, and Core compares it with the type of the key.
@@ -86,8 +86,7 @@ def core_link(
     clock: Clock,
     entropy: Entropy,
     standing: CoreStanding,
-    client: CoreClient | None = None,
-    content: PresignedSource | None = None,
+    transport: httpx.BaseTransport | None = None,
 ) -> CoreLink:
     """ConfigurationError: an operator key that no header may hold, or an address that is not Core's."""
     assert settings.core_attest_url is not None, "only built where core_attest_url is set"
@@ -101,8 +100,7 @@ def core_link(
         clock,
         entropy,
         standing,
-        client=client,
-        content=content,
+        transport=transport,
     )
 
 

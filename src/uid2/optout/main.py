@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from uid2.corelink.client import CoreClient
+import httpx
+
 from uid2.corelink.link import CoreLink
 from uid2.optout.assembly import optout_context
 from uid2.optout.core_link import CoreStanding, core_link, stay_attested
@@ -66,9 +67,9 @@ class OptOutProgram:
         version: str,
         clock: Clock | None = None,
         entropy: Entropy | None = None,
-        core_client: CoreClient | None = None,
+        core_transport: httpx.BaseTransport | None = None,
     ) -> None:
-        """`core_client` stands in for the network to Core in tests."""
+        """`core_transport` replaces the network to Core in tests."""
         self._settings = settings
         self._version = version
         self._clock = clock or SystemClock()
@@ -80,7 +81,7 @@ class OptOutProgram:
         self._core: CoreLink | None = None
         if settings.core_attest_url is not None:
             self._standing = CoreStanding(self._clock, self._metrics, self._health)
-            self._core = core_link(settings, version, self._clock, entropy, self._standing, core_client)
+            self._core = core_link(settings, version, self._clock, entropy, self._standing, core_transport)
         self._context = optout_context(settings, self._clock, entropy, self._metrics, self._health, self._core)
         self._tasks: list[asyncio.Task[None]] = []
         self._first_loads: list[asyncio.Event] = []

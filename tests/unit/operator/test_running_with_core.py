@@ -37,7 +37,7 @@ HOUR = 60 * MINUTE
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Calls that nobody answers end soon; logs go back to where they went."""
 
-    def client(clock: Clock) -> CoreClient:
+    def client(clock: Clock, transport: None) -> CoreClient:
         return CoreClient(clock, httpx.Timeout(1.0, connect=0.3))
 
     monkeypatch.setattr(link, "CoreClient", client)

@@ -12,14 +12,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from core_stage import OPTOUT, PRIVATE, PUBLIC, STORES, Core
+from core_stage import DISABLED, OPTOUT, PRIVATE, PUBLIC, STORES, Core
 from optout_stage import parameters
 
-from uid2.corelink.client import CoreClient
+from running_stack import free_offset
 from uid2.corelink.exchange import AttestationRefusedError
 from uid2.optout.assembly import optout_context
 from uid2.optout.core_link import COMPONENT, CoreStanding, core_link, stay_attested
+from uid2.optout.main import OptOutProgram
 from uid2.optout.metric_names import OptOutMetrics
 from uid2.optout.routes import optout_application
 from uid2.optout.settings import ACCEPTED, KEYS, settings_of
@@ -27,9 +29,9 @@ from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.metadata import parse_version
 from uid2.service.clock import SystemEntropy
 from uid2.service.config import load_configuration
+from uid2.service.exits import ExitCode, exit_code_of
 from uid2.service.health import Health
 from uid2.service.messages import Headers, Request
-from uid2.stores.sources.presigned import PresignedSource
 
 CORE = "https://core.test"
 SERVICE = "https://optout.test"
@@ -68,7 +70,7 @@ class Network(httpx.BaseTransport):
 class Pair:
     """Core and the opt-out service in the environment `prod`, on one clock."""
 
-    def __init__(self, folder: Path, key: str = OPTOUT, **members: Any) -> None:
+    def __init__(self, folder: Path, key: str = OPTOUT, offset: int = 0, **members: Any) -> None:
         shutil.copytree(STORES, folder / "bucket", ignore=shutil.ignore_patterns("operator-mock"))
         (folder / "files").mkdir()
         real = {"environment": "prod", "core_public_url": CORE, "optout_url": SERVICE, "enforceJwt": True}
@@ -85,12 +87,11 @@ class Pair:
         }
         file = folder / "optout.json"
         file.write_text(json.dumps(given | members))
-        self.settings = settings_of(load_configuration(KEYS, file, {}, accepted=ACCEPTED))
+        self.settings = settings_of(load_configuration(KEYS, file, {"port_offset": str(offset)}, accepted=ACCEPTED))
         self.clock, entropy, self.health = self.core.clock, SystemEntropy(), Health()
         self.metrics = OptOutMetrics(self.clock)
         self.standing = CoreStanding(self.clock, self.metrics, self.health)
-        client, content = CoreClient(self.clock, transport=self.network), PresignedSource(self.network)
-        self.link = core_link(self.settings, "9.9", self.clock, entropy, self.standing, client, content)
+        self.link = core_link(self.settings, "9.9", self.clock, entropy, self.standing, self.network)
         self.context = optout_context(self.settings, self.clock, entropy, self.metrics, self.health, self.link)
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(optout_application(self.context, self.health)), base_url=SERVICE
@@ -307,3 +308,50 @@ def test_a_key_without_the_role_is_told_so(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Pair(tmp_path, storage_mock_root=str(tmp_path))
     assert "storage_mock_root is not read" in caplog.text
+
+
+@pytest.mark.parametrize("when", ["at start", "later"])
+def test_the_program_ends_when_core_refuses_it(tmp_path: Path, when: str) -> None:
+    pair = Pair(tmp_path, DISABLED if when == "at start" else OPTOUT, free_offset(), http_host="127.0.0.1")
+    program = OptOutProgram(pair.settings, "9.9", pair.clock, core_transport=pair.network)
+
+    async def run() -> None:
+        running = asyncio.create_task(program.run())
+        async with asyncio.timeout(60):
+            if when == "later":
+                while not program.ready and not running.done():
+                    await asyncio.sleep(0.01)
+                pair.change_operators(OPTOUT, disabled=True)
+                await pair.core.context.own.load()
+                pair.clock.advance(20 * MINUTE)
+            await running
+
+    with pytest.raises(AttestationRefusedError, match="key_disabled") as refusal:
+        asyncio.run(run())
+    assert program.started is (when == "later")
+    assert exit_code_of(refusal.value, started=program.started) == ExitCode.ATTESTATION_REFUSED
+    status = asyncio.run(program.status())
+    assert (status["attestation"]["attested"], "key_disabled" in status["attestation"]["problem"]) == (
+        when == "later",
+        True,
+    )
+
+
+def test_a_drain_ends_the_program_before_core_has_answered(tmp_path: Path) -> None:
+    pair = Pair(tmp_path, offset=free_offset(), http_host="127.0.0.1")
+    pair.network.down = True
+    program = OptOutProgram(pair.settings, "9.9", pair.clock, core_transport=pair.network)
+
+    async def run() -> int:
+        running = asyncio.create_task(program.run())
+        async with asyncio.timeout(60):
+            while not pair.network.calls:
+                await asyncio.sleep(0.01)
+            ops = f"http://127.0.0.1:{pair.settings.ops_port}"
+            async with httpx.AsyncClient(base_url=ops, trust_env=False) as http:
+                assert (await http.get("/ops/ready")).status_code == 503
+                assert (await http.post("/ops/drain")).status_code == 202
+            return await running
+
+    assert asyncio.run(run()) == ExitCode.NORMAL
+    assert not program.started
