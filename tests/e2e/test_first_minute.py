@@ -186,7 +186,7 @@ def test_core_decided_about_the_operator_and_says_so(stack: Stack) -> None:
     status = httpx.get(f"{stack.ops_url}/ops/status", trust_env=False).json()
     assert (status["attested"], status["attestation"]["report_data_version"]) == (True, 2)
     written = (stack.state / "core-uid2" / "core.log").read_text()
-    verdict = next(line for line in written.splitlines() if "attestation accepted" in line)
+    verdict = next(line for line in written.splitlines() if "attestation accepted: operator operator-0" in line)
     record = json.loads((stack.state / "operator-uid2-0" / "identity.json").read_bytes())
     assert f"mr_enclave={record['mr_enclave']}" in verdict
     assert "root=TEST" in verdict

@@ -55,7 +55,7 @@ def test_it_is_the_built_enclave_that_core_attested(sandboxed: SandboxedOperator
     assert status["attested"]
     record = json.loads((BUILD / "identity.json").read_bytes())
     log = (sandboxed.state / "core-uid2" / "core.log").read_text()
-    accepted = [line for line in log.splitlines() if "attestation accepted" in line]
+    accepted = [line for line in log.splitlines() if "attestation accepted: operator operator-" in line]
     assert accepted
     assert all(record["mr_enclave"] in line and "root=TEST" in line for line in accepted)
 

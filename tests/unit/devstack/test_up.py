@@ -92,6 +92,8 @@ def test_every_port_is_different() -> None:
 def test_verdicts_are_core_s_lines_of_acceptance(tmp_path: Path) -> None:
     log = tmp_path / "core.log"
     log.write_text(
-        '{"message": "attestation accepted: a root=TEST"}\nno json\n[]\n{"message": "attestation refused"}\n'
+        '{"message": "attestation accepted: optout", "protocol": "trusted"}\n'
+        '{"message": "attestation accepted: a root=TEST", "protocol": "azure-sgx"}\n'
+        'no json\n[]\n{"message": "attestation refused"}\n'
     )
     assert verdicts(log) == ["a root=TEST"]
