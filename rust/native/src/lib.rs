@@ -132,6 +132,12 @@ impl OptOutIndex {
         Ok(py.detach(|| index.timestamps_of_hashes(hashes)))
     }
 
+    /// Hashes that have an entry before a time in epoch seconds.
+    fn hashes_before(&self, py: Python<'_>, seconds: u64) -> PyResult<usize> {
+        let index = self.index()?;
+        Ok(py.detach(|| index.hashes_before(seconds)))
+    }
+
     fn timestamp_of_id(&self, text: &str) -> PyResult<Option<u64>> {
         self.index()?.timestamp_of_id(text.as_bytes()).map_err(damaged)
     }
@@ -241,7 +247,7 @@ fn pack_optout_rows<'py>(py: Python<'py>, rows: &[u8], environment: u8) -> PyRes
 #[pymodule]
 fn uid2_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
-    module.add("INTERFACE", 1)?;
+    module.add("INTERFACE", 2)?;
     module.add_class::<SaltTable>()?;
     module.add_class::<OptOutIndex>()?;
     module.add_function(wrap_pyfunction!(map_request, module)?)?;

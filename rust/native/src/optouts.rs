@@ -167,6 +167,20 @@ impl<'a> Index<'a> {
         found
     }
 
+    /// How many hashes have an entry before a time in epoch seconds.
+    pub fn hashes_before(&self, seconds: u64) -> usize {
+        let (mut before, mut last) = (0, None);
+        for row in self.rows.as_chunks::<ROW>().0 {
+            // The metadata byte is the highest of the eight.
+            let at = u64::from_le_bytes(row[32..].try_into().unwrap_or_default()) & ALWAYS;
+            if at < seconds && last != Some(&row[..16]) {
+                before += 1;
+                last = Some(&row[..16]);
+            }
+        }
+        before
+    }
+
     /// Epoch seconds of the earliest opt-out recorded with a raw UID written in canonical base64.
     pub fn timestamp_of_id(&self, text: &[u8]) -> Result<Option<u64>, Damaged> {
         let Some((metadata, key)) = id_of(text, self.environment) else { return Ok(None) };

@@ -21,7 +21,7 @@ from uid2.protocol.salts import SaltMetadata
 AUTO: Final = "auto"
 NATIVE: Final = "native"
 REFERENCE: Final = "reference"
-INTERFACE: Final = 1
+INTERFACE: Final = 2
 """Of the native module: the number rises with every change of a call."""
 
 

@@ -37,6 +37,9 @@ class NativeOptOutIndex(OptOutIndex):
     def timestamps_of_hashes(self, hashes: Sequence[FirstLevelHash]) -> list[int]:
         return self._native.timestamps_of_hashes(b"".join(hashes))
 
+    def hashes_before(self, seconds: int) -> int:
+        return self._native.hashes_before(max(0, seconds))
+
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         return self.timestamps_of_ids([raw_uid])[0]
 

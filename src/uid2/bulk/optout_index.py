@@ -153,6 +153,15 @@ class OptOutIndex:
         """`timestamp_of_id` of each."""
         return list(map(self.timestamp_of_id, raw_uids))
 
+    def hashes_before(self, seconds: int) -> int:
+        """How many hashes have an entry before a time in epoch seconds; takes a pass over all rows."""
+        before, last = 0, None
+        for number in range(self.size):
+            row = self._row(number)
+            if int.from_bytes(row[32:39], "little") < seconds and row[:16] != last:
+                before, last = before + 1, row[:16]
+        return before
+
     @property
     def rows(self) -> memoryview:
         """All rows, 40 bytes each."""

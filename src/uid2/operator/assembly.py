@@ -12,8 +12,8 @@ from uid2.protocol.ids import Environment, EpochMillis
 from uid2.protocol.runtime_config import RuntimeConfig, parse_runtime_config
 from uid2.protocol.secret import Secret
 from uid2.stores.kinds import KINDS
-from uid2.stores.loading import StoreLoader
-from uid2.stores.optout_files import OptOutFiles
+from uid2.stores.loading import OnDecryption, StoreLoader
+from uid2.stores.optout_files import OptOutFiles, Transfers
 from uid2.stores.sources.base import BlobSource
 from uid2.stores.sources.local import LocalSource
 from uid2.stores.sources.mock import MockSource
@@ -54,7 +54,12 @@ def store_source(settings: OperatorSettings) -> BlobSource:
     )
 
 
-def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[[], EpochMillis]) -> list[StoreLoader]:
+def store_loaders(
+    settings: OperatorSettings,
+    source: BlobSource,
+    now: Callable[[], EpochMillis],
+    on_decryption: OnDecryption = lambda *_: None,
+) -> list[StoreLoader]:
     """One loader per needed store."""
     return [
         StoreLoader(
@@ -64,13 +69,17 @@ def store_loaders(settings: OperatorSettings, source: BlobSource, now: Callable[
             now,
             encrypted=settings.encrypted_files,
             engine=engine_named(settings.bulk_engine),
+            on_decryption=on_decryption,
         )
         for name in needed_stores(settings)
     ]
 
 
 def core_loaders(
-    settings: OperatorSettings, link: OperatorCoreLink, now: Callable[[], EpochMillis]
+    settings: OperatorSettings,
+    link: OperatorCoreLink,
+    now: Callable[[], EpochMillis],
+    on_decryption: OnDecryption = lambda *_: None,
 ) -> list[StoreLoader]:
     """One loader per needed store, through Core."""
     return [
@@ -82,6 +91,7 @@ def core_loaders(
             content=link.content,
             encrypted=settings.encrypted_files,
             engine=engine_named(settings.bulk_engine),
+            on_decryption=on_decryption,
         )
         for name in needed_stores(settings)
     ]
@@ -102,6 +112,7 @@ def optout_files(
     environment: Environment,
     on_warning: Callable[[str], None],
     service: BlobSource | None = None,
+    transfers: Transfers | None = None,
 ) -> OptOutFiles | None:
     """The opt-out files of this operator, of an opt-out service where it has one; None without a folder for them."""
     if settings.optout_data_dir is None:
@@ -109,7 +120,13 @@ def optout_files(
     source, folder = _optout_source(settings) if service is None else (service, settings.optout_s3_folder)
     engine = engine_named(settings.bulk_engine)
     return OptOutFiles(
-        settings.optout_data_dir, environment, source=source, folder=folder, on_warning=on_warning, engine=engine
+        settings.optout_data_dir,
+        environment,
+        source=source,
+        folder=folder,
+        on_warning=on_warning,
+        engine=engine,
+        transfers=transfers,
     )
 
 

@@ -84,9 +84,17 @@ class OperatorProgram:
         self._metrics = OperatorMetrics(self._clock)
         self._metrics.gauge("app_status", 1, version=version)
         self._health = Health()
+        self._health.component("http-server")
         self._plan = ProcessPlan(settings)
         self._operator = RunningOperator(
-            settings, self._clock, entropy or SystemEntropy(), self._metrics, quotes, version, self._plan.share
+            settings,
+            self._clock,
+            entropy or SystemEntropy(),
+            self._metrics,
+            quotes,
+            version,
+            self._plan.share,
+            self._health,
         )
         self._serving: Serving | None = None
         self._evidence = EvidenceEndpoint(

@@ -25,10 +25,22 @@ BOUNDS: Final = {"client_name": 50, "client_version": 200, "host": 200, "method"
 _SITE = "site_id site_name"
 _MAP = "api_contact path dii_type"
 _TRANSFERS = (
+    Declared("uid2_cloud_downloading", GAUGE, "opt-out files still to be fetched", "store"),
+    Declared("uid2_cloud_uploading", GAUGE, "always 0: an operator uploads nothing", "store"),
     Declared("uid2_cloud_refreshed_total", COUNTER, "opt-out synchronisations", "store"),
+    Declared("uid2_cloud_refresh_skipped_total", COUNTER, "opt-out synchronisations due while one ran", "store"),
     Declared("uid2_cloud_refresh_failures_total", COUNTER, "failed opt-out synchronisations", "store"),
     Declared("uid2_cloud_downloaded_total", COUNTER, "opt-out files fetched", "store"),
-    Declared("uid2_cloud_downloaded_consecutive_refresh_failures", GAUGE, "0 or 1 as above", "store"),
+    Declared("uid2_cloud_uploaded_total", COUNTER, "always 0, as above", "store"),
+    Declared("uid2_cloud_download_failures_total", COUNTER, "opt-out files that could not be fetched", "store"),
+    Declared("uid2_cloud_upload_failures_total", COUNTER, "always 0, as above", "store"),
+    Declared(
+        "uid2_cloud_downloaded_consecutive_refresh_failures", GAUGE, "1 after a failure, 0 after a success", "store"
+    ),
+    Declared("uid2_cloud_download_duration_seconds", SUMMARY, "fetching an opt-out file", "store_name status"),
+    Declared(
+        "uid2_cloud_decryption_runs_total", COUNTER, "encrypted store files opened, or not", "key_id store status"
+    ),
 )
 
 METRICS: Final = (
@@ -106,11 +118,19 @@ METRICS: Final = (
     Declared("uid2_second_level_salt_last_updated_min", GAUGE, "earliest update of a salt, UTC ms"),
     Declared("uid2_second_level_salt_current_effective", GAUGE, "start of the salts in use, UTC ms"),
     Declared("uid2_encryption_key_activates", GAUGE, "activation of the site's active key, UTC s", "site_id"),
-    Declared("uid2_optout_processing_seconds", SUMMARY, "building the opt-out index", "file_type"),
+    Declared(
+        "uid2_optout_processing_seconds", SUMMARY, "building the opt-out index: partitions when one is new", "file_type"
+    ),
+    Declared("uid2_optout_get_optout_timestamp_seconds", SUMMARY, "look-ups of token calls, one in 64", "bloom_filter"),
+    Declared("uid2_optout_get_ad_id_optout_timestamp_seconds", SUMMARY, "mean look-up of a request by raw UID"),
     Declared("uid2_optout_entries_indexed", GAUGE, "opt-outs indexed"),
     Declared("uid2_optout_ad_id_count", GAUGE, "raw UIDs indexed"),
-    Declared("uid2_optout_deltas_indexed", GAUGE, "delta files indexed"),
-    Declared("uid2_optout_partitions_indexed", GAUGE, "partition files indexed"),
+    Declared("uid2_optout_bloomfilter_size", GAUGE, "always 0: the index needs no bloom filter"),
+    Declared("uid2_optout_bloomfilter_max", GAUGE, "always 0, as above"),
+    Declared("uid2_optout_deltas_indexed_total", COUNTER, "delta files taken into the index"),
+    Declared("uid2_optout_partitions_indexed_total", COUNTER, "partition files taken into the index"),
+    Declared("uid2_operator_optout_old_count", GAUGE, "identities with an opt-out that was old at the last build"),
+    Declared("uid2_operator_optout_files", GAUGE, "files in the index", "file_type"),
     Declared("uid2_operator_optout_file_age_seconds", GAUGE, "now minus the time of the newest file; -1: no file"),
     Declared("uid2_operator_optout_refresh_age_seconds", GAUGE, "since the last good list of files; -1: none yet"),
     Declared("uid2_operator_optout_tail_age_seconds", GAUGE, "since the live tail last answered; -1: it does not"),
@@ -142,20 +162,37 @@ class OperatorMetrics(Metrics):
             self.declare(metric.name, metric.kind, metric.help, labels, limits=bounds, rule=rule)
 
 
+_HEAD: Final = """\
+# Metrics
+
+Every series carries `application="uid2-operator"`. A summary is exported as `_count`, `_sum` and `_max`.
+With several worker processes counters and summaries are sums, those of workers that ended included.
+
+| Name | Type | Labels | Meaning |
+|---|---|---|---|
+"""
+_NOTES: Final = """
+## What differs from the reference
+
+- Metrics of its platform do not exist here, since there is no such machine: `jvm_*`, `vertx_http_server_*`,
+  `vertx_http_client_*`, `vertx_net_*`, `vertx_pool_*`, `vertx_eventbus_*`, `uid2_vertx_service_instances`,
+  `uid2_vertx_event_loop_threads`. `/ops/status` has the number of processes.
+- The opt-out index is exact and has no bloom filter: its two sizes are 0, `bloom_filter` is `true_positive` (found) or
+  `true_negative` (not found), never `false_positive`.
+- `uid2_optout_get_optout_timestamp_seconds` times one token call in 64 of a process; `_count` counts those. Bulk
+  requests look up all their identities in one native call and are not in it.
+- `uid2_optout_get_ad_id_optout_timestamp_seconds` has one observation per request of `/v2/optout/status`: the time of
+  the whole divided by its ids.
+- `uid2_operator_optout_old_count` counts the identities of the files with an opt-out that was older than
+  `optout_old_count_threshold_seconds` when the index was last built.
+- `uid2_cloud_*` of transfers is about opt-out files, `store="optout"`; what is on the disk is not fetched again.
+"""
+
+
 def metrics_reference() -> str:
     """The text of docs/metrics.md."""
     rows = [
-        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels.split())} | {m.help} |"
+        f"| `{m.name}` | {m.kind} | {', '.join(f'`{label}`' for label in m.labels.split())} | {m.help} |\n"
         for m in METRICS
     ]
-    head = [
-        "# Metrics",
-        "",
-        'Every series carries `application="uid2-operator"`. A summary is exported as `_count`, `_sum` and `_max`.',
-        "Not exported: metrics of the reference's platform (`jvm_*`, `vertx_*`, `uid2_vertx_*`), its bloom filter",
-        "(`uid2_optout_bloomfilter_*`, `uid2_optout_get_*`) and its file transfer (`uid2_cloud_*` but four).",
-        "",
-        "| Name | Type | Labels | Meaning |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *rows, ""])
+    return "".join([_HEAD, *rows, _NOTES])

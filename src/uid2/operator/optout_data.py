@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import final
 
 from uid2.bulk.engine import Engine, best_engine
-from uid2.bulk.tables import OptOutView, empty_index
+from uid2.bulk.tables import OptOutIndex, OptOutView, empty_index
+from uid2.operator.metric_names import OperatorMetrics
+from uid2.operator.optout_metrics import OptOutMetrics
 from uid2.protocol.errors import Uid2Error
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
 from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind
@@ -35,11 +37,15 @@ class OptOutData:
         on_change: Callable[[OptOutView], None] = lambda _: None,
         engine: Engine | None = None,
         now: Callable[[], EpochMillis] = lambda: EpochMillis(0),
-        observe: Callable[[str, float], None] = lambda *_: None,
+        metrics: OptOutMetrics | None = None,
+        old_after_seconds: int = 0,
     ) -> None:
-        """`observe(name, seconds)` is told of each refresh: `refreshed`, `failed`, `indexed`."""
+        """Entries count as old, for a metric, when they are older than `old_after_seconds`."""
         self._now = now
-        self._observe = observe
+        self._metrics = metrics or OptOutMetrics(OperatorMetrics())
+        self._old_after = old_after_seconds
+        self._refreshing = asyncio.Lock()
+        self._built: OptOutIndex | None = None
         self._engine = engine or best_engine()
         self._files = files
         self._path = index_path
@@ -52,32 +58,42 @@ class OptOutData:
         self.problem: str | None = None
 
     def load(self) -> bool:
-        """Index the files where they changed; whether the view is new. Errors leave it as it was."""
+        """Index the files where they changed; whether the view is new. Errors leave it as it was. Before `run`."""
         changed = self._build()
         if changed:
             self._swap()
         return changed
 
     async def refresh(self) -> bool:
-        """`load` in a thread; whether it worked. A failure is logged and the old data stay."""
-        try:
-            changed = await asyncio.to_thread(self._build)
-        except Uid2Error as error:
-            self.failures += 1
-            self.problem = error.message
-            self._observe("failed", 0.0)
-            _log.error("opt-out refresh failed, the old data stay: %s", error.message)
-            return False
-        self.failures, self.problem = 0, None
-        if changed:
-            self._swap()
-        return True
+        """`load` in a thread; whether it worked. A failure is logged and the old data stay.
+
+        One at a time: whoever asks while one runs gets the next, whose list of files is newer than the question.
+        """
+        async with self._refreshing:
+            try:
+                changed = await asyncio.to_thread(self._build)
+            except Uid2Error as error:
+                self.failures += 1
+                self.problem = error.message
+                _log.error("opt-out refresh failed, the old data stay: %s", error.message)
+                return False
+            self.failures, self.problem = 0, None
+            if changed:
+                self._swap()
+            return True
 
     async def run(self, period_seconds: float) -> None:
         """Refresh at the period until cancelled."""
         while True:
             await asyncio.sleep(period_seconds)
+            await self.tick()
+
+    async def tick(self) -> None:
+        """The periodic refresh; skipped while another one runs."""
+        if not self._refreshing.locked():
             await self.refresh()
+        else:
+            self._metrics.skipped()
 
     def take_entries(self, entries: Sequence[tuple[bytes, bytes, int]]) -> None:
         """Honour these opt-outs from now on; what is known already does no harm."""
@@ -108,16 +124,26 @@ class OptOutData:
     def _build(self) -> bool:
         if self._files is None or self._path is None:
             return False
-        begin = time.perf_counter()
-        changed = self._files.build(self._path)
+        began = time.perf_counter()
+        known = set(self._files.indexed)
+        try:
+            changed = self._files.build(self._path)
+        except Uid2Error:
+            self._metrics.not_refreshed()
+            raise
         self.refreshed_at = self._now()
-        self._observe("indexed" if changed else "refreshed", time.perf_counter() - begin)
+        self._metrics.refreshed()
+        if changed:
+            self._built = self._engine.open_optouts(map_index(self._path))
+            new = Counter(name.kind for name in self._files.indexed if name not in known)
+            old = self._built.hashes_before(self.refreshed_at // 1000 - self._old_after)
+            self._metrics.indexed(new, old, time.perf_counter() - began)
         return changed
 
     def _swap(self) -> None:
         # On the event loop, as `take`: the overlay that counts is the one of this moment.
-        assert self._path is not None
-        self.view = OptOutView(self._engine.open_optouts(map_index(self._path)), self.view.overlay)
+        assert self._built is not None, "it was built"
+        self.view, self._built = OptOutView(self._built, self.view.overlay), None
         self.index_file = self._path
         self._on_change(self.view)
 

@@ -28,6 +28,7 @@ from uid2.operator.core_link import OperatorCoreLink
 from uid2.operator.followers import Followers
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
+from uid2.operator.optout_metrics import OptOutMetrics
 from uid2.operator.optout_service import OptOutService
 from uid2.operator.optout_sink import (
     AttestedSink,
@@ -50,6 +51,7 @@ from uid2.protocol.errors import (
 )
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
 from uid2.service.clock import Clock, Entropy
+from uid2.service.health import Health
 from uid2.service.metrics import Metrics
 from uid2.stores.loading import LoadedStore
 from uid2.stores.optout_journal import OptOutJournal
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
 
 ATTEST_TICK_SECONDS: Final = 1.0
 DEVELOPMENT: Final = "development"
+OPTOUT_COMPONENT: Final = "cloudsync-optout"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -88,22 +91,31 @@ class RunningOperator:
         quotes: "QuoteSource | None" = None,
         version: str = "unknown",
         share: Callable[[Loader], Loader] = lambda loader: loader,
+        health: Health | None = None,
     ) -> None:
-        """`share` stands between each loader and what it loads: there stores are shared with workers."""
+        """`share` stands between each loader and what it loads: there stores are shared with workers.
+
+        `health` gets a component for each store and one for the opt-outs.
+        """
         self.settings = settings
         self.followers: Followers | None = None
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
+        self._health = health or Health()
         self.store_metrics = StoreMetrics(metrics)
+        self._optout_metrics = OptOutMetrics(metrics)
         self._closing = Event()
         self._instance_id = new_instance_id(settings.uid_instance_id_prefix, entropy)
         self.core: OperatorCoreLink | None = None
         if settings.core_attest_url is not None:
             self.core = OperatorCoreLink(settings, version, self._instance_id, quotes, clock, entropy, metrics)
-            loaders = core_loaders(settings, self.core, clock.now_ms)
+            loaders = core_loaders(settings, self.core, clock.now_ms, self.store_metrics.decrypted)
         else:
-            loaders = store_loaders(settings, store_source(settings), clock.now_ms)
+            loaders = store_loaders(settings, store_source(settings), clock.now_ms, self.store_metrics.decrypted)
+        for loader in loaders:
+            self._health.component(rotator(loader.kind.component))
+        self._health.component(OPTOUT_COMPONENT)
         self.stores = StoreRefresher(
             map(share, loaders),
             now=clock.now_ms,
@@ -129,17 +141,7 @@ class RunningOperator:
         if status is None:
             return
         tail = self.optout_tail
-        ages = {
-            "uid2_operator_optout_file_age_seconds": status["newest_file_age_seconds"],
-            "uid2_operator_optout_refresh_age_seconds": status["refreshed_seconds_ago"],
-            "uid2_operator_optout_tail_age_seconds": None if tail is None else tail.status()["answered_seconds_ago"],
-        }
-        for name, age in ages.items():
-            self._metrics.gauge(name, age if isinstance(age, int) else -1)
-        for name, kind in (("uid2_optout_deltas_indexed", "deltas"), ("uid2_optout_partitions_indexed", "partitions")):
-            number = status[kind]
-            assert isinstance(number, int)
-            self._metrics.gauge(name, number)
+        self._optout_metrics.sample(status, None if tail is None else tail.status()["answered_seconds_ago"])
 
     def optout_status(self) -> dict[str, object] | None:
         """The member `optouts` of /ops/status."""
@@ -168,6 +170,8 @@ class RunningOperator:
         ConfigurationError: a broken file, or mock stores that cannot serve. StoreUnavailableError: a file is missing.
         With Core: AttestationRefusedError, DependencyError; stores are tried until they load or `close` is called.
         """
+        for status in self.stores.statuses.values():
+            self._health.component(rotator(status.component)).starting()
         try:
             snapshot = self.stores.load_all() if self.core is None else self._load_from_core(self.core)
             if snapshot is None:
@@ -178,8 +182,15 @@ class RunningOperator:
             environment = snapshot.runtime_config.identity_environment
             sink = self._open_sink(environment, EpochSeconds(now // 1000))
             self._optouts = self._open_optouts(environment)
-            if not self._load_optouts(self._optouts):
-                return
+            optouts_health = self._health.component(OPTOUT_COMPONENT)
+            optouts_health.starting()
+            try:
+                if not self._load_optouts(self._optouts):
+                    return
+            except Uid2Error as error:
+                optouts_health.fail(error.message)
+                raise
+            optouts_health.recover()
         except StoreFormatError as error:
             raise ConfigurationError(error.message, next_step=error.next_step or "repair the file") from None
         settings = self.settings
@@ -254,11 +265,11 @@ class RunningOperator:
 
     def _note_expiry(self, since: EpochMillis | None) -> None:
         """What the workers say of salts in use; the end of a worker does not make it forgotten."""
-        expiry = self.context.salt_expiry
-        if not self.context.snapshot.salts.expired(self._clock.now_ms()):
+        expiry, now = self.context.salt_expiry, self._clock.now_ms()
+        if not self.context.snapshot.salts.expired(now):
             expiry.since = None
         elif since is not None:
-            expiry.since = since if expiry.since is None else min(since, expiry.since)
+            expiry.used_expired(since, now)
 
     async def _stay_attested(self, core: OperatorCoreLink) -> None:
         """Renews in time; AttestationRefusedError as soon as Core has refused any attempt."""
@@ -300,6 +311,7 @@ class RunningOperator:
             try:
                 optouts.load()
             except (StoreFormatError, StoreUnavailableError) as error:
+                self._health.component(OPTOUT_COMPONENT).fail(error.message)
                 _log.error("the opt-outs could not be loaded: %s", error.message, extra={"next_step": error.next_step})
             else:
                 optouts.take_entries(tail.catch_up(cursor))
@@ -309,16 +321,9 @@ class RunningOperator:
                 break
         return False
 
-    def _observe_optouts(self, what: str, seconds: float) -> None:
-        metrics, failed = self._metrics, what == "failed"
-        metrics.gauge("uid2_cloud_downloaded_consecutive_refresh_failures", int(failed), store="optout")
-        metrics.count("uid2_cloud_refresh_failures_total" if failed else "uid2_cloud_refreshed_total", store="optout")
-        if what == "indexed":
-            metrics.count("uid2_optout_index_updated_total")
-            metrics.observe("uid2_optout_processing_seconds", seconds, file_type="all")
-
     def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
         self.store_metrics.refreshed(status)
+        self._health.component(rotator(status.component)).recover()
         if store is not None and self._context is not None:
             self._context.snapshot = self.stores.snapshot
             if self.followers is not None:
@@ -327,6 +332,8 @@ class RunningOperator:
 
     def _failed(self, status: StoreStatus, error: Uid2Error) -> None:
         self.store_metrics.failed(status)
+        if not status.loaded:
+            self._health.component(rotator(status.component)).fail(error.message)
         if self._context is not None:
             _log.error("store %s could not be refreshed, the old data stay: %s", status.store, error.message)
 
@@ -348,13 +355,14 @@ class RunningOperator:
             folder.mkdir(parents=True, exist_ok=True)
         return OptOutData(
             environment,
-            optout_files(self.settings, environment, _log.warning, self._optout_source()),
+            optout_files(self.settings, environment, _log.warning, self._optout_source(), self._optout_metrics),
             _index_path(folder),
             () if self._journal is None else self._journal.entries,
             self._optouts_changed,
             engine_named(self.settings.bulk_engine),
             self._clock.now_ms,
-            self._observe_optouts,
+            self._optout_metrics,
+            self.settings.optout_old_count_threshold_seconds,
         )
 
     def _optout_source(self) -> BlobSource | None:
@@ -380,6 +388,11 @@ class RunningOperator:
         self._optouts.take_entries(entries)
         if entries and self.followers is not None:
             await self.followers.optouts_taken(entries)
+
+
+def rotator(component: str) -> str:
+    """The name of a store's part in health (operator chapter, 13.2)."""
+    return f"{component}-rotator"
 
 
 def _index_path(folder: Path | None) -> Path | None:

@@ -36,6 +36,10 @@ class StoreMetrics:
         self._metrics.count("uid2_config_store_refresh_failures_total", store=status.component)
         self._tick(status)
 
+    def decrypted(self, key_id: int, store: str, status: str) -> None:
+        """An encrypted store file was opened, or did not open."""
+        self._metrics.count("uid2_cloud_decryption_runs_total", key_id=key_id, store=store, status=status)
+
     def sample(self, context: OperatorContext) -> None:
         snapshot, now = context.snapshot, context.clock.now_ms()
         salts = snapshot.salts.select(now)

@@ -14,7 +14,7 @@ from uid2.bulk.engine import engine_named
 from uid2.bulk.optout_view import OptOutOverlay
 from uid2.bulk.tables import OptOutView, empty_index
 from uid2.operator.assembly import local_runtime_config
-from uid2.operator.context import OperatorContext, OptOutRequest
+from uid2.operator.context import OperatorContext, OptOutRequest, SaltExpiry
 from uid2.operator.lanes import Lanes, favour_the_loop
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.optout_data import map_index
@@ -128,6 +128,8 @@ class OperatorWorker:
             lanes=Lanes(settings.lane_threads, settings.bulk_queue_bytes, settings.bulk_queue_seconds),
             optout_sink=self,
             spread_optout=_spread_by_the_operator,
+            # The operator says so for all of them.
+            salt_expiry=SaltExpiry(reports=False),
             engine=engine,
         )
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, final
 from uid2.bulk.engine import Engine, best_engine
 from uid2.bulk.salt_table import SaltTable, count_salts
 from uid2.protocol.cloud_keys import CloudKey, holds_cloud_keys
-from uid2.protocol.encrypted_file import decrypt_store_file
+from uid2.protocol.encrypted_file import FileDecryptionError, open_store_file
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import EpochMillis
 from uid2.protocol.metadata import parse_metadata, parse_version
@@ -30,6 +30,9 @@ from uid2.stores.sources.base import BlobSource
 LARGEST_METADATA: Final = 16 << 20
 T = TypeVar("T")
 Buffer = bytes | memoryview
+DECRYPTED: Final = "SUCCESS"
+OnDecryption = Callable[[int, str, str], None]
+"""Key id, store and how it went."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,9 @@ class StoreLoader:
         content: BlobSource | None = None,
         encrypted: bool = False,
         engine: Engine | None = None,
+        on_decryption: OnDecryption = lambda *_: None,
     ) -> None:
+        """`on_decryption` is told of every encrypted file that was opened or did not open."""
         self._engine = engine or best_engine()
         self.kind = kind
         self._source = source
@@ -77,6 +82,7 @@ class StoreLoader:
         self._path = metadata_path
         self._now = now
         self._encrypted = encrypted and kind.encryptable
+        self._on_decryption = on_decryption
 
     def fetch(self, loaded_version: int | None, cloud_keys: Mapping[int, CloudKey]) -> LoadedStore | None:
         """The store, None when its version is not above `loaded_version`.
@@ -121,7 +127,17 @@ class StoreLoader:
         data = self._content.read(location)
         if not self._encrypted:
             return data
-        return _in_file(location, lambda: decrypt_store_file(data, cloud_keys, self.kind.name))
+        return _in_file(location, lambda: self._opened(data, cloud_keys))
+
+    def _opened(self, data: bytes, cloud_keys: Mapping[int, CloudKey]) -> bytes:
+        store = self.kind.name
+        try:
+            key_id, plaintext = open_store_file(data, cloud_keys, store)
+        except FileDecryptionError as error:
+            self._on_decryption(error.key_id, store, error.status)
+            raise
+        self._on_decryption(key_id, store, DECRYPTED)
+        return plaintext
 
 
 def load_content(content: StoreContent) -> LoadedStore:

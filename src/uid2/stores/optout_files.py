@@ -8,13 +8,14 @@ side of more files: an entry that is indexed twice does no harm, a missing one s
 A failed listing is an error, never an empty list.
 """
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, final, runtime_checkable
 
 from uid2.bulk.engine import Engine, best_engine
-from uid2.protocol.errors import StoreFormatError, StoreUnavailableError
+from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.ids import Environment
 from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
 from uid2.stores.sources.base import BlobSource
@@ -41,6 +42,17 @@ class StreamingSource(Protocol):
     def fetch(self, path: str, target: Path) -> int: ...
 
 
+class Transfers:
+    """Told of the files that are fetched; this one does nothing."""
+
+    def pending(self, files: int) -> None:
+        """So many files are still to be fetched."""
+
+    def fetched(self, seconds: float) -> None: ...
+
+    def failed(self, seconds: float) -> None: ...
+
+
 @final
 class OptOutFiles:
     """Finds, fetches and indexes. `on_warning` is told of files that are skipped.
@@ -59,6 +71,7 @@ class OptOutFiles:
         rotate_interval: int = 300,
         on_warning: Callable[[str], None] = lambda _: None,
         engine: Engine | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self._engine = engine or best_engine()
         self._consumer = data_dir / "consumer"
@@ -67,6 +80,7 @@ class OptOutFiles:
         self._folder = folder if not folder or folder.endswith("/") else folder + "/"
         self._grace = backtrack_days * DAY_SECONDS + GRACE_INTERVALS * rotate_interval
         self._warn = on_warning
+        self._transfers = transfers or Transfers()
         self._skipped: set[str] = set()
         self._indexed: tuple[tuple[str, int], ...] | None = None
         self.fetched = 0
@@ -118,17 +132,31 @@ class OptOutFiles:
             return
         listed = ((path, OptOutFileName.parse(path)) for path in self._source.list(self._folder))
         named = [(path, name) for path, name in listed if name is not None]
-        for path, name in reaching_back(named, lambda item: item[1], self._grace):
-            target = self._consumer / name.kind / path.rsplit("/", 1)[-1]
-            # Files never change under a name: one that is here whole need not be fetched again.
-            if not _whole(target):
-                self.fetched += 1
-                if isinstance(self._source, StreamingSource):
-                    self._source.fetch(path, target)
-                    continue
-                data = self._source.read(path)
+        wanted = [
+            (path, self._consumer / name.kind / path.rsplit("/", 1)[-1])
+            for path, name in reaching_back(named, lambda item: item[1], self._grace)
+        ]
+        # Files never change under a name: one that is here whole need not be fetched again.
+        missing = [(path, target) for path, target in wanted if not _whole(target)]
+        for number, (path, target) in enumerate(missing):
+            self._transfers.pending(len(missing) - number)
+            self._fetch(self._source, path, target)
+        self._transfers.pending(0)
+
+    def _fetch(self, source: BlobSource, path: str, target: Path) -> None:
+        self.fetched += 1
+        began = time.perf_counter()
+        try:
+            if isinstance(source, StreamingSource):
+                source.fetch(path, target)
+            else:
+                data = source.read(path)
                 if self._usable(target.name, len(data)):
                     _keep(target, data)
+        except Uid2Error:
+            self._transfers.failed(time.perf_counter() - began)
+            raise
+        self._transfers.fetched(time.perf_counter() - began)
 
     def _usable(self, name: str, size: int) -> bool:
         try:

@@ -125,7 +125,7 @@ def _generate(
     try:
         check_durations(snapshot.runtime_config)
         named = (context.settings.identity_scope, subject.identity_type, flh)
-        if is_opted_out(named, context.special_identities(snapshot), context.optouts):
+        if is_opted_out(named, context.special_identities(snapshot), context.optouts_of_call()):
             tally.count(TokenStatus.OPT_OUT)
             return _sealed(context, opened.key, {"status": "optout"})
         sources = context.token_sources(snapshot, now)

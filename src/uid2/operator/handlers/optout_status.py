@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from uid2.operator.enveloped import EnvelopedCall, Outcome, refused, success
+from uid2.operator.optout_lookups import TimedOptOuts
 from uid2.operator.problems import client_error
 
 NO_BODY: Final = "Invalid request body"
@@ -23,7 +24,7 @@ async def optout_status(call: EnvelopedCall) -> Outcome:
     if len(ids) > call.context.settings.optout_status_max_request_size:
         return refused(client_error(TOO_LARGE))
     raw_uids = [raw_uid for raw_uid in ids if isinstance(raw_uid, str)]
-    times = call.context.optouts.timestamps_of_ids(raw_uids)
+    times = TimedOptOuts(call.context.optouts, call.context.metrics).timestamps_of_ids(raw_uids)
     opted_out = [
         {"advertising_id": raw_uid, "opted_out_since": since * 1000}
         for raw_uid, since in zip(raw_uids, times, strict=True)

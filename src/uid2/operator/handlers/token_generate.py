@@ -48,7 +48,7 @@ async def generate_token(call: EnvelopedCall) -> Outcome:
     try:
         check_durations(call.snapshot.runtime_config)
         named = (context.settings.identity_scope, subject.identity_type, subject.first_level_hash)
-        if is_opted_out(named, context.special_identities(call.snapshot), context.optouts):
+        if is_opted_out(named, context.special_identities(call.snapshot), context.optouts_of_call()):
             tally.count(TokenStatus.OPT_OUT)
             return special("optout")
         sources = context.token_sources(call.snapshot, call.now)

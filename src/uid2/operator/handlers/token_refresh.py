@@ -94,7 +94,7 @@ def _refreshed(call: RefreshCall, token: RefreshToken) -> Response:
         return _refused(call, TokenStatus.EXPIRED_TOKEN, "expired_token", "Expired Token presented")
     named = (scope, token.identity_type, token.first_level_hash)
     special = context.special_identities(call.snapshot)
-    if verdict is Verdict.DEPRECATED or is_opted_out(named, special, context.optouts, refreshing=True):
+    if verdict is Verdict.DEPRECATED or is_opted_out(named, special, context.optouts_of_call(), refreshing=True):
         call.tally.count(TokenStatus.OPT_OUT)
         return _sealed(call, {"status": "optout"})
     sources = context.token_sources(call.snapshot, call.now)
