@@ -26,6 +26,7 @@ from uid2.protocol.salts import (
 from uid2.stores.kinds import ALL_KINDS, CLOUD_KEYS, RUNTIME_CONFIG, SALTS, StoreKind
 from uid2.stores.snapshot import SaltSnapshot, SaltSnapshots
 from uid2.stores.sources.base import BlobSource
+from uid2.stores.sources.presigned import shown_address
 
 LARGEST_METADATA: Final = 16 << 20
 T = TypeVar("T")
@@ -165,8 +166,10 @@ def _loaded_salts(content: StoreContent, metadata: SaltMetadata) -> LoadedStore:
     return LoadedStore(content, snapshots, sum(snapshot.table.size for snapshot in snapshots.snapshots))
 
 
-def _in_file(file: str, work: Callable[[], T]) -> T:
+def _in_file(location: str, work: Callable[[], T]) -> T:
     try:
         return work()
     except StoreFormatError as error:
+        # A signed address is a credential: its query is not for logs.
+        file = shown_address(location) if "://" in location else location
         raise error if error.file else error.in_file(file) from None

@@ -325,6 +325,8 @@ def agree_on_look_ups(fast: OptOutIndex, plain: OptOutIndex, log: list[tuple[byt
     texts = [encode_base64(uid) for _, uid, _ in log] + ["", "x" * 44, "é" * 22, "\ud800" * 44, "A" * 42 + "B="]
     assert fast.timestamps_of_ids(texts) == plain.timestamps_of_ids(texts)
     assert [fast.timestamp_of_id(text) for text in texts] == plain.timestamps_of_ids(texts)
+    for seconds in (-1, 0, 1, 1 << 39, *(at for _, _, at in log[:20])):
+        assert fast.hashes_before(seconds) == plain.hashes_before(seconds)
 
 
 @pytest.mark.parametrize("spread", [256, 3])

@@ -120,6 +120,8 @@ def test_opt_out_look_ups_agree_with_a_plain_model(
         for lookup in (index, view):
             assert lookup.timestamp_of_hash(flh) == latest
             assert lookup.timestamp_of_id(uid) == earliest
+    for edge in (0, *(entry.timestamp for entry in log)):
+        assert index.hashes_before(edge) == len({entry.identity_hash for entry in log if entry.timestamp < edge})
     assert index.timestamp_of_hash(FirstLevelHash(b"\xab" * 32)) == 0
     assert index.timestamp_of_id(encode_base64(bytes(32))) is None
     assert index.timestamp_of_id("not a raw UID") is None
