@@ -75,7 +75,11 @@ class OptOutData:
             except Uid2Error as error:
                 self.failures += 1
                 self.problem = error.message
-                _log.error("opt-out refresh failed, the old data stay: %s", error.message)
+                _log.error(
+                    "opt-out refresh failed, the old data stay: %s",
+                    error.message,
+                    extra={"next_step": error.next_step},
+                )
                 return False
             self.failures, self.problem = 0, None
             if changed:

@@ -335,7 +335,12 @@ class RunningOperator:
         if not status.loaded:
             self._health.component(rotator(status.component)).fail(error.message)
         if self._context is not None:
-            _log.error("store %s could not be refreshed, the old data stay: %s", status.store, error.message)
+            _log.error(
+                "store %s could not be refreshed, the old data stay: %s",
+                status.store,
+                error.message,
+                extra={"next_step": error.next_step or "repair the file; every refresh tries it again"},
+            )
 
     def _open_sink(self, environment: Environment, now: EpochSeconds) -> OptOutSink:
         settings = self.settings
