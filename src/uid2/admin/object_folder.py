@@ -3,18 +3,18 @@
 from typing import Any, Final, final
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError, PreconditionError
-from obstore.store import ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, NotFoundError, PreconditionError
+from obstore.store import ObjectStore
 
 from uid2.admin.errors import ConflictError
 from uid2.admin.folder import ABSENT, Blob
-from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
+from uid2.protocol.errors import ConfigurationError
 from uid2.stores.sources.base import LARGEST_FILE, too_large
+from uid2.stores.sources.object_store import STORE_FAILURES, open_object_store, store_refusal
 
 SCHEMES: Final = ("s3", "s3a", "az", "azure", "abfs", "abfss", "gs", "memory")
 # An ETag and, where the store has one, a version, in one text.
 _SEPARATOR: Final = "\n"
-_FAILURES: Final = (BaseError, OSError, ValueError)
 
 
 def open_object_folder(url: str) -> "ObjectFolder":
@@ -24,12 +24,7 @@ def open_object_folder(url: str) -> "ObjectFolder":
             f"unknown kind of store: {url.partition('://')[0]}://",
             next_step="use a URL that begins with file:///, s3://, az:// or gs://",
         )
-    try:
-        return ObjectFolder(url, from_url(url))
-    except _FAILURES as error:
-        raise ConfigurationError(
-            f"cannot open {url}: {type(error).__name__}", next_step="check the URL and the credentials"
-        ) from None
+    return ObjectFolder(url, open_object_store(url))
 
 
 @final
@@ -51,8 +46,8 @@ class ObjectFolder:
             return Blob(bytes(found.bytes()), tag)
         except (NotFoundError, FileNotFoundError):
             return None
-        except _FAILURES as error:
-            raise self._unavailable("read", path, error) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("read", path, self._name, error) from None
 
     def put(self, path: str, data: bytes, expected: str | None = None) -> None:
         mode: Any = "overwrite"
@@ -60,7 +55,8 @@ class ObjectFolder:
             mode = "create"
         elif expected is not None:
             e_tag, version = expected.split(_SEPARATOR)
-            mode = {"e_tag": e_tag or None, "version": version or None}
+            # Not every store has versions.
+            mode = {name: value for name, value in (("e_tag", e_tag), ("version", version)) if value}
         try:
             # Multipart uploads cannot carry a condition.
             obstore.put(
@@ -68,26 +64,20 @@ class ObjectFolder:
             )
         except (AlreadyExistsError, PreconditionError):
             raise ConflictError(f"{path} has been written by somebody else") from None
-        except _FAILURES as error:
-            raise self._unavailable("write", path, error) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("write", path, self._name, error) from None
 
     def delete(self, path: str) -> None:
         try:
             obstore.delete(self._store, path.lstrip("/"))
         except (NotFoundError, FileNotFoundError):
             return
-        except _FAILURES as error:
-            raise self._unavailable("delete", path, error) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("delete", path, self._name, error) from None
 
     def list(self, prefix: str) -> list[str]:
         try:
             batches = obstore.list(self._store, prefix.strip("/") or None)
             return sorted(item["path"] for batch in batches for item in batch)
-        except _FAILURES as error:
-            raise self._unavailable("list", prefix, error) from None
-
-    def _unavailable(self, verb: str, path: str, error: Exception) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"cannot {verb} {path} in {self._name}: {type(error).__name__}",
-            next_step="check the name of the bucket and that the credentials may read, write, list and delete in it",
-        )
+        except STORE_FAILURES as error:
+            raise store_refusal("list", prefix, self._name, error) from None

@@ -34,8 +34,7 @@ def store_source(settings: CoreSettings) -> BlobSource:
         assert settings.storage_mock_root is not None, "checked with the settings"
         return MockSource(settings.storage_mock_root)
     assert settings.core_s3_bucket is not None, "checked with the settings"
-    local = settings.core_s3_bucket.startswith(FILE_SCHEME)
-    return open_object_source(settings.core_s3_bucket, {} if local else settings.bucket_options)
+    return open_object_source(settings.core_s3_bucket, settings.bucket_options)
 
 
 def url_signer(settings: CoreSettings, source: BlobSource, clock: Clock) -> UrlSigner:

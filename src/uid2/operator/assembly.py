@@ -10,7 +10,6 @@ from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis
 from uid2.protocol.runtime_config import RuntimeConfig, parse_runtime_config
-from uid2.protocol.secret import Secret
 from uid2.stores.kinds import KINDS
 from uid2.stores.loading import OnDecryption, StoreLoader
 from uid2.stores.optout_files import OptOutFiles, Transfers
@@ -143,13 +142,9 @@ def _optout_source(settings: OperatorSettings) -> tuple[BlobSource | None, str]:
 
 
 def _bucket_options(settings: OperatorSettings) -> dict[str, Any]:
-    def clear(secret: Secret | None) -> str | None:
-        return None if secret is None else secret.reveal().decode()
-
-    options = {
-        "region": settings.aws_region,
-        "access_key_id": settings.aws_access_key_id,
-        "secret_access_key": clear(settings.aws_secret_access_key),
-        "endpoint": settings.aws_s3_endpoint or None,
-    }
-    return {name: value for name, value in options.items() if value is not None}
+    options: dict[str, Any] = {"region": settings.aws_region, "endpoint": settings.aws_s3_endpoint}
+    # Half a key pair counts as none: the default credentials of the platform are then used.
+    if settings.aws_access_key_id and settings.aws_secret_access_key is not None:
+        options["access_key_id"] = settings.aws_access_key_id
+        options["secret_access_key"] = settings.aws_secret_access_key.reveal().decode()
+    return options

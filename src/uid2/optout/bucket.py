@@ -11,14 +11,13 @@ from typing import Any, Final, Protocol, final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.store import ObjectStore, from_url
+from obstore.exceptions import AlreadyExistsError, PreconditionError
 
 from uid2.optout.durable_files import PARTIAL, create_file, make_folder, replace_file
 from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE
 from uid2.stores.sources.local import LocalSource
-from uid2.stores.sources.object_store import ObjectSource, bucket_url
+from uid2.stores.sources.object_store import STORE_FAILURES, ObjectSource, open_object_store, store_refusal
 
 FILE_SCHEME: Final = "file://"
 
@@ -136,13 +135,7 @@ class FolderBucket:
 @final
 class CloudBucket:
     def __init__(self, name: str, options: Mapping[str, Any]) -> None:
-        try:
-            self._store: ObjectStore = from_url(bucket_url(name), **options)
-        except (BaseError, ValueError, OSError) as error:
-            raise ConfigurationError(
-                f"cannot open the bucket: {type(error).__name__}",
-                next_step="use a plain bucket name or a URL that begins with file:///, s3://, az:// or gs://",
-            ) from None
+        self._store = open_object_store(name, options)
         self._name = name
         self._source = ObjectSource(name, self._store)
 
@@ -152,17 +145,17 @@ class CloudBucket:
     def size(self, path: str) -> int:
         try:
             return int(obstore.head(self._store, path.lstrip("/"))["size"])
-        except (BaseError, OSError, ValueError) as error:
-            raise _unreadable(path, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("read", path, self._name, error) from None
 
     def read_range(self, path: str, start: int, length: int) -> bytes:
         try:
             return bytes(obstore.get_range(self._store, path.lstrip("/"), start=start, length=length))
-        except (BaseError, OSError, ValueError) as error:
+        except STORE_FAILURES as error:
             # Stores refuse ranges that begin behind the end.
             if start >= self.size(path):
                 return b""
-            raise _unreadable(path, self._name, type(error).__name__) from None
+            raise store_refusal("read", path, self._name, error) from None
 
     def list(self, prefix: str) -> list[str]:
         return self._source.list(prefix)
@@ -172,29 +165,29 @@ class CloudBucket:
         try:
             batches = obstore.list(self._store, below, offset=f"{below}/{name}" if name else None)
             return sorted(item["path"] for batch in batches for item in batch)
-        except (BaseError, OSError, ValueError) as error:
-            raise _refused("list", folder, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("list", folder, self._name, error) from None
 
     def folders(self, folder: str) -> builtins.list[str]:
         try:
             found = obstore.list_with_delimiter(self._store, folder.strip("/"))["common_prefixes"]
-        except (BaseError, OSError, ValueError) as error:
-            raise _refused("list", folder, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("list", folder, self._name, error) from None
         return sorted(path.rstrip("/").rpartition("/")[2] for path in found)
 
     def put(self, path: str, data: bytes) -> None:
         try:
             obstore.put(self._store, path.lstrip("/"), data)
-        except (BaseError, OSError, ValueError) as error:
-            raise _refused("write", path, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("write", path, self._name, error) from None
 
     def create(self, path: str, data: bytes) -> bool:
         try:
             obstore.put(self._store, path.lstrip("/"), data, mode="create")
-        except AlreadyExistsError:
+        except (AlreadyExistsError, PreconditionError):
             return False
-        except (BaseError, OSError, ValueError) as error:
-            raise _refused("write", path, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("write", path, self._name, error) from None
         return True
 
     def delete(self, path: str) -> None:
@@ -202,8 +195,8 @@ class CloudBucket:
             obstore.delete(self._store, path.lstrip("/"))
         except FileNotFoundError:
             return
-        except (BaseError, OSError, ValueError) as error:
-            raise _refused("delete", path, self._name, type(error).__name__) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("delete", path, self._name, error) from None
 
 
 @final

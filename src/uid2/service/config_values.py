@@ -1,16 +1,13 @@
 """Values of configuration keys in the forms that several services need; ConfigurationError names the key."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from uid2.protocol.errors import ConfigurationError
 from uid2.protocol.secret import Secret
 from uid2.service.config import Configuration
-
-_CLIENT: Final = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=30)}
 
 
 def needed_secret(configuration: Configuration, name: str) -> Secret:
@@ -75,18 +72,13 @@ def environment_of(configuration: Configuration, environments: Iterable[str]) ->
 
 
 def bucket_options(configuration: Configuration) -> dict[str, Any]:
-    """Options of the object store's client from the `aws_…` keys."""
+    """Options of the client of S3 from the `aws_…` keys."""
     # Half a key pair counts as none: the default credentials of the platform are then used.
     pair = (configuration.text("aws_access_key_id"), configuration.text("aws_secret_access_key"))
-    endpoint = configuration.text("aws_s3_endpoint") or None
     options: dict[str, Any] = {
         "region": configuration.text("aws_region"),
         "access_key_id": pair[0] if all(pair) else None,
         "secret_access_key": pair[1] if all(pair) else None,
-        "endpoint": endpoint,
-        # A stand-in for S3 on this machine speaks plain http.
-        "client_options": {**_CLIENT, "allow_http": bool(endpoint and endpoint.startswith("http://"))},
-        # Metadata are read while a caller waits: its next refresh is the better retry.
-        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
+        "endpoint": configuration.text("aws_s3_endpoint"),
     }
     return {name: value for name, value in options.items() if value}

@@ -15,8 +15,7 @@ from typing import Any, Final, Protocol, final
 from urllib.parse import quote, unquote
 
 import obstore
-from obstore.exceptions import BaseError
-from obstore.store import AzureStore, GCSStore, S3Store, from_url
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from uid2.protocol.encoding import decode_base64url, encode_base64url
 from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
@@ -24,7 +23,7 @@ from uid2.protocol.ids import EpochSeconds
 from uid2.service.http import Route
 from uid2.service.messages import Request, Response
 from uid2.stores.sources.base import BlobSource
-from uid2.stores.sources.object_store import bucket_url
+from uid2.stores.sources.object_store import STORE_FAILURES, open_object_store
 
 FILES_PREFIX: Final = "/files/"
 OCTETS: Final = "application/octet-stream"
@@ -44,13 +43,7 @@ class CloudUrls:
     """Addresses that S3, Azure Blob Storage or Google Cloud Storage accept."""
 
     def __init__(self, bucket: str, options: Mapping[str, Any], lifetime_seconds: int) -> None:
-        try:
-            store = from_url(bucket_url(bucket), **options)
-        except (BaseError, ValueError, OSError) as error:
-            raise ConfigurationError(
-                f"cannot open the bucket: {type(error).__name__}",
-                next_step="use a plain bucket name or a URL that begins with file:///, s3://, az:// or gs://",
-            ) from None
+        store = open_object_store(bucket, options)
         if not isinstance(store, S3Store | AzureStore | GCSStore):
             raise ConfigurationError(
                 "the bucket cannot sign addresses", next_step="use a bucket of S3, Azure, Google Cloud, or file:///"
@@ -61,7 +54,7 @@ class CloudUrls:
     def sign(self, path: str, base_url: str) -> str:  # noqa: ARG002 - a cloud's address names its own host
         try:
             return obstore.sign(self._store, "GET", path.lstrip("/"), self._lifetime)
-        except (BaseError, ValueError, OSError) as error:
+        except STORE_FAILURES as error:
             raise StoreUnavailableError(
                 f"cannot sign an address: {type(error).__name__}",
                 next_step="check that the credentials of the bucket allow signing",

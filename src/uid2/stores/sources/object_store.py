@@ -1,29 +1,83 @@
-"""Object stores named by URL: `file:///…`, `s3://…`, `az://…`, `gs://…`; a plain name is an S3 bucket."""
+"""Object stores named by URL: `file:///…`, `s3://…`, `az://…`, `gs://…`; a plain name is an S3 bucket.
 
+S3 takes region, key pair and endpoint from the `aws_…` configuration keys; what these leave open, and everything of the
+other stores, comes from the environment variables that each store's own tools read.
+"""
+
+import os
 from collections.abc import Mapping
-from typing import Any, final
+from datetime import timedelta
+from typing import Any, Final, final
 
 import obstore
-from obstore.exceptions import BaseError
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import ObjectStore, from_url
 
 from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE, too_large
+
+LOCAL_SCHEMES: Final = ("file", "memory")
+S3_SCHEMES: Final = ("s3", "s3a")
+# A refresh is repeated by itself: its next tick is the better retry.
+_CLIENT: Final = {
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=20),
+    "timeout": timedelta(seconds=300),
+}
+_RETRIES: Final = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
+STORE_FAILURES: Final = (BaseError, OSError, ValueError)
 
 
 def bucket_url(bucket: str) -> str:
     return bucket if "://" in bucket else f"s3://{bucket}"
 
 
-def open_object_source(bucket: str, options: Mapping[str, Any] | None = None) -> "ObjectSource":
-    """The store a bucket key names; `options` such as `aws_region` go to the store's client."""
+def open_object_store(bucket: str, s3_options: Mapping[str, Any] | None = None) -> ObjectStore:
+    """The client of a bucket: every call ends within a time. `s3_options` (`region`, `access_key_id`,
+    `secret_access_key`, `endpoint`) count for S3 alone. ConfigurationError: no such kind of bucket.
+    """
+    url = bucket_url(bucket)
+    scheme = url.partition("://")[0]
+    options: dict[str, Any] = {}
+    if scheme in S3_SCHEMES:
+        options = {name: value for name, value in (s3_options or {}).items() if value}
+    if scheme not in LOCAL_SCHEMES:
+        options["client_options"] = dict(_CLIENT)
+        options["retry_config"] = _RETRIES
+        # A stand-in on this machine speaks plain http; nobody gets it who does not ask for it.
+        if str(options.get("endpoint", "")).startswith("http://") or _http_allowed(scheme):
+            options["client_options"]["allow_http"] = True
     try:
-        return ObjectSource(bucket, from_url(bucket_url(bucket), **(options or {})))
-    except (BaseError, ValueError, OSError) as error:
+        return from_url(url, **options)
+    except STORE_FAILURES as error:
         raise ConfigurationError(
             f"cannot open the bucket: {type(error).__name__}",
-            next_step="use a plain bucket name or a URL that begins with file:///, s3://, az:// or gs://",
+            next_step="use a plain bucket name or a URL that begins with file:///, s3://, az:// or gs://, "
+            "and check the credentials in the configuration or the environment",
         ) from None
+
+
+def _http_allowed(scheme: str) -> bool:
+    """`AWS_ALLOW_HTTP=true` and its like; the client forgets it when it is given other options."""
+    maker = "AWS" if scheme in S3_SCHEMES else "GOOGLE" if scheme == "gs" else "AZURE"
+    return os.environ.get(f"{maker}_ALLOW_HTTP", "").lower() == "true"
+
+
+def open_object_source(bucket: str, s3_options: Mapping[str, Any] | None = None) -> "ObjectSource":
+    """The store files of a bucket; as `open_object_store`."""
+    return ObjectSource(bucket, open_object_store(bucket, s3_options))
+
+
+def store_refusal(verb: str, path: str, where: str, error: Exception) -> StoreUnavailableError:
+    """What a failed call means. The store's own text stays out: it may quote addresses and credentials."""
+    if isinstance(error, FileNotFoundError):
+        why, next_step = "it is not there", "check the path, and that the bucket exists"
+    elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        why, next_step = "the store refuses the credentials", "check the credentials and their rights in the bucket"
+    else:
+        why = f"the store cannot be used ({type(error).__name__})"
+        next_step = "check that the store can be reached, its address, the bucket's name and the credentials"
+    return StoreUnavailableError(f"cannot {verb} {path or 'the bucket'} in {where}: {why}", next_step=next_step)
 
 
 @final
@@ -38,8 +92,8 @@ class ObjectSource:
             if found.meta["size"] > limit:
                 raise too_large(path, limit)
             return bytes(found.bytes())
-        except (BaseError, OSError, ValueError) as error:
-            raise self._unavailable("read", path, error) from None
+        except STORE_FAILURES as error:
+            raise store_refusal("read", path, self._name, error) from None
 
     def list(self, prefix: str) -> list[str]:
         # The client compares whole path segments: list the folder and compare the rest here.
@@ -48,11 +102,5 @@ class ObjectSource:
         try:
             batches = obstore.list(self._store, folder or None)
             return sorted(item["path"] for batch in batches for item in batch if item["path"].startswith(wanted))
-        except (BaseError, OSError, ValueError) as error:
-            raise self._unavailable("list", prefix, error) from None
-
-    def _unavailable(self, verb: str, path: str, error: Exception) -> StoreUnavailableError:
-        return StoreUnavailableError(
-            f"cannot {verb} {path} in {self._name}: {type(error).__name__}",
-            next_step="check that the object exists and that the credentials may read it",
-        )
+        except STORE_FAILURES as error:
+            raise store_refusal("list", prefix, self._name, error) from None
