@@ -5,6 +5,7 @@ other stores, comes from the environment variables that each store's own tools r
 """
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final, final
@@ -25,6 +26,7 @@ _CLIENT: Final = {
     "timeout": timedelta(seconds=300),
 }
 _RETRIES: Final = {"max_retries": 2, "retry_timeout": timedelta(seconds=15)}
+_STATUS: Final = re.compile(r"status code: (\d{3})\b")
 STORE_FAILURES: Final = (BaseError, OSError, ValueError)
 
 
@@ -70,9 +72,12 @@ def open_object_source(bucket: str, s3_options: Mapping[str, Any] | None = None)
 
 def store_refusal(verb: str, path: str, where: str, error: Exception) -> StoreUnavailableError:
     """What a failed call means. The store's own text stays out: it may quote addresses and credentials."""
-    if isinstance(error, FileNotFoundError):
+    # Not every call of the client has a class of its own for what the store answered.
+    answered = _STATUS.search(str(error))
+    status = answered[1] if answered else ""
+    if isinstance(error, FileNotFoundError) or status == "404":
         why, next_step = "it is not there", "check the path, and that the bucket exists"
-    elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+    elif isinstance(error, PermissionDeniedError | UnauthenticatedError) or status in ("401", "403"):
         why, next_step = "the store refuses the credentials", "check the credentials and their rights in the bucket"
     else:
         why = f"the store cannot be used ({type(error).__name__})"
