@@ -120,6 +120,19 @@ def test_what_is_missing_is_named_and_the_old_data_stay(
     absent.close()
 
 
+def test_opt_out_files_of_an_old_deployment(s3: Cloud, tmp_path: Path) -> None:
+    stored(s3)
+    entry = encode_entry(OptOutEntry(NEW, bytes(range(32)), EpochSeconds(7)))
+    s3.put("optout/log/2024-08-02/optout-log-000_2024-08-02T00.10.00Z_0000abcd.dat", entry)
+    s3.put("optout/snapshot/optout-snapshot-000_2024-08-02T00.03.05Z_014e024f.dat", entry)
+    operator, _ = operator_on(s3, tmp_path, optout_s3_path_compat=True)
+    operator.load()
+    status = operator.optout_status()
+    assert status is not None
+    assert (status["deltas"], status["partitions"], status["entries"]) == (1, 1, 1)
+    operator.close()
+
+
 def test_a_bucket_that_is_not_there(cloud: Cloud, tmp_path: Path) -> None:
     operator, _ = operator_on(cloud, tmp_path, core_s3_bucket=f"{cloud.server.scheme}://nobody-has-this-bucket")
     with pytest.raises(StoreUnavailableError, match=r"in .*://nobody-has-this-bucket: it is not there"):

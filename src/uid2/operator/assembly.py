@@ -17,6 +17,7 @@ from uid2.stores.sources.base import BlobSource
 from uid2.stores.sources.local import LocalSource
 from uid2.stores.sources.mock import MockSource
 from uid2.stores.sources.object_store import open_object_source
+from uid2.stores.sources.renamed import RenamedSource
 
 INDEX_FILE: Final = "optout.index"
 JOURNAL_FILE: Final = "optout-journal.dat"
@@ -132,7 +133,8 @@ def optout_files(
 def _optout_source(settings: OperatorSettings) -> tuple[BlobSource | None, str]:
     folder = settings.optout_s3_folder
     if settings.optout_s3_bucket is not None:
-        return open_object_source(settings.optout_s3_bucket, _bucket_options(settings)), folder
+        source: BlobSource = open_object_source(settings.optout_s3_bucket, _bucket_options(settings))
+        return RenamedSource(source) if settings.optout_s3_path_compat else source, folder
     if folder.startswith("/"):
         # An absolute folder is taken as it is.
         return (LocalSource(Path(folder)), "") if Path(folder).is_dir() else (None, folder)

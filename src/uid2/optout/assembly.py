@@ -10,7 +10,7 @@ from typing import Final
 import httpx
 
 from uid2.corelink.link import CoreLink
-from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket, outside
+from uid2.optout.bucket import FILE_SCHEME, Bucket, FolderBucket, RenamingBucket, open_bucket
 from uid2.optout.context import OptOutContext
 from uid2.optout.core_stores import CoreStores, core_stores
 from uid2.optout.file_list import FileList
@@ -36,6 +36,7 @@ from uid2.service.metrics import Metrics
 from uid2.service.signed_urls import CloudUrls, FileLinks, UrlSigner
 from uid2.stores.kinds import OPERATORS, PARTNERS
 from uid2.stores.refresher import Loader, StoreStatus
+from uid2.stores.sources.renamed import outside
 
 LINK_SECONDS: Final = 3600
 

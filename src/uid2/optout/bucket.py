@@ -18,6 +18,7 @@ from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE
 from uid2.stores.sources.local import LocalSource
 from uid2.stores.sources.object_store import STORE_FAILURES, ObjectSource, open_object_store, store_refusal
+from uid2.stores.sources.renamed import inside, outside
 
 FILE_SCHEME: Final = "file://"
 
@@ -232,15 +233,6 @@ class RenamingBucket:
 
     def delete(self, path: str) -> None:
         self._bucket.delete(outside(path))
-
-
-def outside(path: str) -> str:
-    """The key in the bucket of an old deployment."""
-    return path.replace("delta", "log").replace("partition", "snapshot")
-
-
-def inside(path: str) -> str:
-    return path.replace("log", "delta").replace("snapshot", "partition")
 
 
 def open_bucket(name: str, options: Mapping[str, Any]) -> Bucket:
