@@ -1,15 +1,23 @@
 """From settings to stores and opt-outs: where the files come from, and which stores this operator needs."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from uid2.bulk.engine import engine_named
+from uid2.bulk.tables import OptOutView
 from uid2.operator.core_link import OperatorCoreLink
+from uid2.operator.optout_data import OptOutData
+from uid2.operator.optout_metrics import OptOutMetrics
+from uid2.operator.optout_service import OptOutService
+from uid2.operator.optout_source import OptOutServiceFiles
 from uid2.operator.settings import OperatorSettings
 from uid2.protocol.errors import ConfigurationError, StoreFormatError
 from uid2.protocol.ids import Environment, EpochMillis
+from uid2.protocol.optout_log import OptOutEntry
 from uid2.protocol.runtime_config import RuntimeConfig, parse_runtime_config
+from uid2.service.clock import Clock
 from uid2.stores.kinds import KINDS
 from uid2.stores.loading import OnDecryption, StoreLoader
 from uid2.stores.optout_files import OptOutFiles, Transfers
@@ -20,8 +28,9 @@ from uid2.stores.sources.object_store import open_object_source
 from uid2.stores.sources.renamed import RenamedSource
 
 INDEX_FILE: Final = "optout.index"
-JOURNAL_FILE: Final = "optout-journal.dat"
 ALWAYS: Final = ("clients", "keysets", "keyset_keys", "salts")
+
+_log = logging.getLogger(__name__)
 
 
 def needed_stores(settings: OperatorSettings) -> tuple[str, ...]:
@@ -127,6 +136,33 @@ def optout_files(
         on_warning=on_warning,
         engine=engine,
         transfers=transfers,
+    )
+
+
+def optout_data(
+    settings: OperatorSettings,
+    environment: Environment,
+    service: OptOutService | None,
+    taken: Iterable[OptOutEntry],
+    on_change: Callable[[OptOutView], None],
+    clock: Clock,
+    metrics: OptOutMetrics,
+) -> OptOutData:
+    """The opt-outs of this operator, not loaded yet; `taken` are those of its journal."""
+    folder = settings.optout_data_dir
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    listed = None if service is None or not settings.optout_metadata_path else OptOutServiceFiles(service)
+    return OptOutData(
+        environment,
+        optout_files(settings, environment, _log.warning, listed, metrics),
+        None if folder is None else folder / INDEX_FILE,
+        taken,
+        on_change,
+        engine_named(settings.bulk_engine),
+        clock.now_ms,
+        metrics,
+        settings.optout_old_count_threshold_seconds,
     )
 
 

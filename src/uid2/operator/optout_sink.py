@@ -6,15 +6,19 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from uid2.operator.context import OptOutRequest
+from uid2.operator.context import OptOutRequest, OptOutSink
 from uid2.operator.optout_service import OptOutService
+from uid2.operator.settings import OperatorSettings
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.errors import ConfigurationError, DependencyError
+from uid2.protocol.ids import Environment, EpochSeconds
 from uid2.protocol.optout_log import OptOutEntry
 from uid2.protocol.secret import Secret
 from uid2.stores.optout_journal import OptOutJournal
 
 TIMEOUT_SECONDS: Final = 60.0
+JOURNAL_FILE: Final = "optout-journal.dat"
+DEVELOPMENT: Final = "development"
 
 
 @final
@@ -98,3 +102,22 @@ def open_client() -> httpx.AsyncClient:
 def entry_of(optout: OptOutRequest) -> OptOutEntry:
     """The log entry of a logout."""
     return OptOutEntry(bytes(optout.first_level_hash), bytes(optout.raw_uid), optout.at)
+
+
+def open_sink(
+    settings: OperatorSettings,
+    service: OptOutService | None,
+    instance_id: str,
+    environment: Environment,
+    now: EpochSeconds,
+) -> tuple[OptOutSink, OptOutJournal | None]:
+    """Where the logouts of an operator last, and its journal where it keeps one."""
+    if service is not None and (settings.optout_api_uri or settings.optout_metadata_path):
+        return AttestedSink(service), None
+    if settings.optout_api_uri is not None:
+        return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, instance_id, open_client()), None
+    local = settings.storage_mock or settings.environment == DEVELOPMENT
+    if not local or settings.optout_data_dir is None:
+        return NoOptOutSink(), None
+    journal = OptOutJournal(settings.optout_data_dir / JOURNAL_FILE, environment, now)
+    return JournalSink(journal), journal

@@ -14,42 +14,27 @@ from uid2.bulk.engine import engine_named
 from uid2.bulk.tables import OptOutView
 from uid2.corelink.exchange import AttestationRefusedError
 from uid2.corelink.headers import new_instance_id
-from uid2.operator.assembly import (
-    INDEX_FILE,
-    JOURNAL_FILE,
-    core_loaders,
-    local_runtime_config,
-    optout_files,
-    store_loaders,
-    store_source,
-)
-from uid2.operator.context import OperatorContext, OptOutRequest, OptOutSink
+from uid2.operator.assembly import core_loaders, local_runtime_config, optout_data, store_loaders, store_source
+from uid2.operator.context import OperatorContext, OptOutRequest
 from uid2.operator.core_link import OperatorCoreLink
 from uid2.operator.followers import Followers
 from uid2.operator.lanes import Lanes
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_metrics import OptOutMetrics
 from uid2.operator.optout_service import OptOutService
-from uid2.operator.optout_sink import (
-    AttestedSink,
-    JournalSink,
-    NoOptOutSink,
-    OptOutServiceSink,
-    open_client,
-)
-from uid2.operator.optout_source import OptOutServiceFiles
+from uid2.operator.optout_sink import open_sink
 from uid2.operator.optout_tail import OptOutTail
 from uid2.operator.settings import OperatorSettings
-from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, reason_to_stop
+from uid2.operator.stop_rules import CHECK_SECONDS, HOUR_MS, check_mock_stores, reason_to_stop
+from uid2.operator.store_health import StoreHealth
 from uid2.operator.store_metrics import StoreMetrics
 from uid2.protocol.errors import (
     ConfigurationError,
-    NoActiveKeyError,
     StoreFormatError,
     StoreUnavailableError,
     Uid2Error,
 )
-from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
+from uid2.protocol.ids import EpochMillis, EpochSeconds
 from uid2.service.clock import Clock, Entropy
 from uid2.service.health import Health
 from uid2.service.metrics import Metrics
@@ -57,14 +42,11 @@ from uid2.stores.loading import LoadedStore
 from uid2.stores.optout_journal import OptOutJournal
 from uid2.stores.refresher import Loader, StoreRefresher, StoreStatus
 from uid2.stores.snapshot import OperatorSnapshot
-from uid2.stores.sources.base import BlobSource
 
 if TYPE_CHECKING:
     from uid2.attestation.tee.sources import QuoteSource
 
 ATTEST_TICK_SECONDS: Final = 1.0
-DEVELOPMENT: Final = "development"
-OPTOUT_COMPONENT: Final = "cloudsync-optout"
 
 _log: Final = logging.getLogger(__name__)
 
@@ -102,7 +84,6 @@ class RunningOperator:
         self._clock = clock
         self._entropy = entropy
         self._metrics = metrics
-        self._health = health or Health()
         self.store_metrics = StoreMetrics(metrics)
         self._optout_metrics = OptOutMetrics(metrics)
         self._closing = Event()
@@ -113,9 +94,6 @@ class RunningOperator:
             loaders = core_loaders(settings, self.core, clock.now_ms, self.store_metrics.decrypted)
         else:
             loaders = store_loaders(settings, store_source(settings), clock.now_ms, self.store_metrics.decrypted)
-        for loader in loaders:
-            self._health.component(rotator(loader.kind.component))
-        self._health.component(OPTOUT_COMPONENT)
         self.stores = StoreRefresher(
             map(share, loaders),
             now=clock.now_ms,
@@ -125,6 +103,7 @@ class RunningOperator:
             on_success=self._refreshed,
             on_failure=self._failed,
         )
+        self._health = StoreHealth(health or Health(), self.stores.statuses.values())
         self._context: OperatorContext | None = None
         self._optouts: OptOutData | None = None
         self._journal: OptOutJournal | None = None
@@ -170,27 +149,31 @@ class RunningOperator:
         ConfigurationError: a broken file, or mock stores that cannot serve. StoreUnavailableError: a file is missing.
         With Core: AttestationRefusedError, DependencyError; stores are tried until they load or `close` is called.
         """
-        for status in self.stores.statuses.values():
-            self._health.component(rotator(status.component)).starting()
+        self._health.starting()
         try:
             snapshot = self.stores.load_all() if self.core is None else self._load_from_core(self.core)
             if snapshot is None:
                 return
             now = self._clock.now_ms()
             if self.settings.storage_mock and self.core is None:
-                _check_mock_stores(snapshot, now)
+                check_mock_stores(snapshot, now)
             environment = snapshot.runtime_config.identity_environment
-            sink = self._open_sink(environment, EpochSeconds(now // 1000))
-            self._optouts = self._open_optouts(environment)
-            optouts_health = self._health.component(OPTOUT_COMPONENT)
-            optouts_health.starting()
-            try:
-                if not self._load_optouts(self._optouts):
-                    return
-            except Uid2Error as error:
-                optouts_health.fail(error.message)
-                raise
-            optouts_health.recover()
+            sink, self._journal = open_sink(
+                self.settings, self._service, self._instance_id, environment, EpochSeconds(now // 1000)
+            )
+            self._optouts = optout_data(
+                self.settings,
+                environment,
+                self._service,
+                () if self._journal is None else self._journal.entries,
+                self._optouts_changed,
+                self._clock,
+                self._optout_metrics,
+            )
+            self._health.optouts.starting()
+            if not self._load_optouts(self._optouts):
+                return
+            self._health.optouts.recover()
         except StoreFormatError as error:
             raise ConfigurationError(error.message, next_step=error.next_step or "repair the file") from None
         settings = self.settings
@@ -311,7 +294,7 @@ class RunningOperator:
             try:
                 optouts.load()
             except (StoreFormatError, StoreUnavailableError) as error:
-                self._health.component(OPTOUT_COMPONENT).fail(error.message)
+                self._health.optouts.fail(error.message)
                 _log.error("the opt-outs could not be loaded: %s", error.message, extra={"next_step": error.next_step})
             else:
                 optouts.take_entries(tail.catch_up(cursor))
@@ -323,7 +306,7 @@ class RunningOperator:
 
     def _refreshed(self, status: StoreStatus, store: LoadedStore | None) -> None:
         self.store_metrics.refreshed(status)
-        self._health.component(rotator(status.component)).recover()
+        self._health.loaded(status)
         if store is not None and self._context is not None:
             self._context.snapshot = self.stores.snapshot
             if self.followers is not None:
@@ -332,8 +315,7 @@ class RunningOperator:
 
     def _failed(self, status: StoreStatus, error: Uid2Error) -> None:
         self.store_metrics.failed(status)
-        if not status.loaded:
-            self._health.component(rotator(status.component)).fail(error.message)
+        self._health.failed(status)
         if self._context is not None:
             _log.error(
                 "store %s could not be refreshed, the old data stay: %s",
@@ -341,39 +323,6 @@ class RunningOperator:
                 error.message,
                 extra={"next_step": error.next_step or "repair the file; every refresh tries it again"},
             )
-
-    def _open_sink(self, environment: Environment, now: EpochSeconds) -> OptOutSink:
-        settings = self.settings
-        if self._service is not None and (settings.optout_api_uri or settings.optout_metadata_path):
-            return AttestedSink(self._service)
-        if settings.optout_api_uri is not None:
-            return OptOutServiceSink(settings.optout_api_uri, settings.core_api_token, self._instance_id, open_client())
-        local = settings.storage_mock or settings.environment == DEVELOPMENT
-        if not local or settings.optout_data_dir is None:
-            return NoOptOutSink()
-        self._journal = OptOutJournal(settings.optout_data_dir / JOURNAL_FILE, environment, now)
-        return JournalSink(self._journal)
-
-    def _open_optouts(self, environment: Environment) -> OptOutData:
-        folder = self.settings.optout_data_dir
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        return OptOutData(
-            environment,
-            optout_files(self.settings, environment, _log.warning, self._optout_source(), self._optout_metrics),
-            _index_path(folder),
-            () if self._journal is None else self._journal.entries,
-            self._optouts_changed,
-            engine_named(self.settings.bulk_engine),
-            self._clock.now_ms,
-            self._optout_metrics,
-            self.settings.optout_old_count_threshold_seconds,
-        )
-
-    def _optout_source(self) -> BlobSource | None:
-        if self._service is None or not self.settings.optout_metadata_path:
-            return None
-        return OptOutServiceFiles(self._service)
 
     def _optouts_changed(self, view: OptOutView) -> None:
         if self._context is None:
@@ -393,22 +342,3 @@ class RunningOperator:
         self._optouts.take_entries(entries)
         if entries and self.followers is not None:
             await self.followers.optouts_taken(entries)
-
-
-def rotator(component: str) -> str:
-    """The name of a store's part in health (operator chapter, 13.2)."""
-    return f"{component}-rotator"
-
-
-def _index_path(folder: Path | None) -> Path | None:
-    return None if folder is None else folder / INDEX_FILE
-
-
-def _check_mock_stores(snapshot: OperatorSnapshot, now: EpochMillis) -> None:
-    """Mock mode refuses to start without an active master key or with expired salts (operator chapter, 13.3)."""
-    try:
-        snapshot.key_ring.master(EpochSeconds(now // 1000))
-    except NoActiveKeyError as error:
-        raise ConfigurationError(error.message, next_step=error.next_step) from None
-    if snapshot.salts.expired(now):
-        raise ConfigurationError("every salt snapshot has expired", next_step="make new salts")

@@ -1,10 +1,12 @@
-"""When an operator stops by itself (operator chapter, 13.4): salts expired or stores stale for too long."""
+"""When an operator does not start, or stops by itself (operator chapter, 13.3 and 13.4)."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from uid2.operator.context import SaltExpiry
-from uid2.protocol.ids import EpochMillis
+from uid2.protocol.errors import ConfigurationError, NoActiveKeyError
+from uid2.protocol.ids import EpochMillis, EpochSeconds
+from uid2.stores.snapshot import OperatorSnapshot
 
 HOUR_MS: Final = 3_600_000
 CHECK_SECONDS: Final = 60
@@ -19,3 +21,13 @@ def reason_to_stop(
     if stale_stores:
         return f"not refreshed for more than {stale_hours} hours: {', '.join(stale_stores)}"
     return None
+
+
+def check_mock_stores(snapshot: OperatorSnapshot, now: EpochMillis) -> None:
+    """ConfigurationError: mock mode does not start without an active master key or with expired salts."""
+    try:
+        snapshot.key_ring.master(EpochSeconds(now // 1000))
+    except NoActiveKeyError as error:
+        raise ConfigurationError(error.message, next_step=error.next_step) from None
+    if snapshot.salts.expired(now):
+        raise ConfigurationError("every salt snapshot has expired", next_step="make new salts")
