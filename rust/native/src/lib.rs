@@ -104,6 +104,14 @@ impl OptOutIndex {
     }
 }
 
+fn kept(indices: &Bound<'_, PyList>) -> PyResult<Vec<Py<OptOutIndex>>> {
+    indices.iter().map(|index| Ok(index.cast_into()?.unbind())).collect()
+}
+
+fn opened(kept: &[Py<OptOutIndex>]) -> PyResult<Vec<Index<'_>>> {
+    kept.iter().map(|index| index.get().index()).collect()
+}
+
 fn damaged(_: optouts::Damaged) -> PyErr {
     PyValueError::new_err("the packed opt-out index is damaged")
 }
@@ -136,6 +144,17 @@ impl OptOutIndex {
     fn hashes_before(&self, py: Python<'_>, seconds: u64) -> PyResult<usize> {
         let index = self.index()?;
         Ok(py.detach(|| index.hashes_before(seconds)))
+    }
+
+    /// Those of the rows of 40 bytes for whose hash and id there is no time from theirs less the tolerance on.
+    fn missing_rows<'py>(&self, py: Python<'py>, rows: &[u8], tolerance: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let (rows, rest) = rows.as_chunks::<{ optouts::ROW }>();
+        if !rest.is_empty() {
+            return Err(PyValueError::new_err("rows have 40 bytes each"));
+        }
+        let index = self.index()?;
+        let missing = py.detach(|| index.missing(rows, tolerance));
+        Ok(PyBytes::new(py, &missing))
     }
 
     fn timestamp_of_id(&self, text: &str) -> PyResult<Option<u64>> {
@@ -174,9 +193,8 @@ fn map_request<'py>(
     now: i64,
 ) -> PyResult<(Option<Answered<'py>>, Option<Refused>)> {
     let salts = salts.get();
-    let kept: Vec<Py<OptOutIndex>> =
-        optouts.iter().map(|index| Ok(index.cast_into()?.unbind())).collect::<PyResult<_>>()?;
-    let indices: Vec<Index<'_>> = kept.iter().map(|index| index.get().index()).collect::<PyResult<_>>()?;
+    let kept = kept(optouts)?;
+    let indices = opened(&kept)?;
     let (always, never) = (named(always)?, named(never)?);
     let fresh = fresh.as_chunks::<32>().0;
     if salts.layout.rows == 0 || scope > 1 || environment > 2 {
@@ -224,10 +242,13 @@ fn pack_salts<'py>(py: Python<'py>, data: &[u8], texts: &[u8]) -> (Option<Bound<
 fn build_optout_index(
     py: Python<'_>,
     files: Vec<PathBuf>,
+    indices: &Bound<'_, PyList>,
     out_path: PathBuf,
     environment: u8,
 ) -> PyResult<(usize, Option<(usize, u64)>)> {
-    match py.detach(|| optout_build::build(&files, &out_path, environment)) {
+    let kept = kept(indices)?;
+    let indices = opened(&kept)?;
+    match py.detach(|| optout_build::build(&files, &indices, &out_path, environment)) {
         Ok(rows) => Ok((rows, None)),
         Err(optout_build::Failure::Size(file, size)) => Ok((0, Some((file, size)))),
         Err(optout_build::Failure::Io(error)) => Err(PyOSError::new_err((error.raw_os_error(), error.to_string()))),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use memmap2::MmapMut;
 
-use crate::optouts::{id_key, HEADER, MAGIC, ROW};
+use crate::optouts::{id_key, Index, HEADER, MAGIC, ROW};
 
 const ENTRY: usize = 72;
 const CHUNK: usize = ENTRY * 8192;
@@ -25,9 +25,10 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Write the index of all entries; returns the number of rows.
-pub fn build(files: &[PathBuf], out_path: &Path, environment: u8) -> Result<usize, Failure> {
-    let mut most = 0u64;
+/// Write the index of all entries of the files and all rows of the indices; returns the number of rows.
+pub fn build(files: &[PathBuf], indices: &[Index<'_>], out_path: &Path, environment: u8) -> Result<usize, Failure> {
+    let known = indices.iter().map(|index| index.size).sum::<usize>();
+    let mut most = known as u64;
     for (number, file) in files.iter().enumerate() {
         let size = std::fs::metadata(file)?.len();
         if size % ENTRY as u64 != 0 {
@@ -43,7 +44,13 @@ pub fn build(files: &[PathBuf], out_path: &Path, environment: u8) -> Result<usiz
     // SAFETY: the file was made by this process under a name that nobody else opens before it is whole.
     let mut map = unsafe { MmapMut::map_mut(&out)? };
     let rows = &mut map[HEADER..HEADER + most * ROW];
-    let read = fill(files, rows)?;
+    let (copied, fresh) = rows.split_at_mut(known * ROW);
+    let mut at = 0;
+    for index in indices {
+        copied[at..at + index.rows().len()].copy_from_slice(index.rows());
+        at += index.rows().len();
+    }
+    let read = known + fill(files, fresh)?;
     let rows = sort_rows(&mut rows[..read * ROW]);
     finish(&mut map[..HEADER + rows * (ROW + 4)], rows, environment);
     drop(map);

@@ -51,6 +51,10 @@ impl<'a> Index<'a> {
         Some(Index { rows, order, size, environment: data[16] })
     }
 
+    pub fn rows(&self) -> &'a [u8] {
+        self.rows
+    }
+
     fn row(&self, number: usize) -> &'a [u8] {
         &self.rows[number * ROW..number * ROW + ROW]
     }
@@ -110,18 +114,34 @@ impl<'a> Index<'a> {
         if *flh == [0xFF; 32] {
             return 0;
         }
-        let mut first = self.lower_bound(probe);
-        let mut latest = 0;
-        while first < self.size {
-            let row = self.row(first);
-            match row[..16].cmp(&flh[..16]) {
-                std::cmp::Ordering::Less => {}
-                std::cmp::Ordering::Equal => latest = latest.max(seconds(row)),
-                std::cmp::Ordering::Greater => break,
+        self.rows_of(probe, &flh[..16]).map(seconds).max().unwrap_or(0)
+    }
+
+    /// The rows of the hash with these first 16 bytes, whose probe this is.
+    fn rows_of<'b>(&'b self, probe: Probe, prefix: &'b [u8]) -> impl Iterator<Item = &'a [u8]> + 'b {
+        let rows = (self.lower_bound(probe)..self.size).map(|number| self.row(number));
+        rows.skip_while(move |row| &row[..16] < prefix).take_while(move |row| &row[..16] == prefix)
+    }
+
+    /// Those of the rows for whose hash and id this index has no time from theirs less the tolerance on.
+    pub fn missing(&self, rows: &[[u8; ROW]], tolerance: u64) -> Vec<u8> {
+        let mut missing = Vec::new();
+        let mut probes = Vec::with_capacity(TOGETHER);
+        for batch in rows.chunks(TOGETHER) {
+            probes.clear();
+            probes.extend(batch.iter().map(|row| self.probe(&prefix_as_hash(row))));
+            for _ in 0..GUESSES {
+                probes.iter_mut().for_each(|probe| self.refine(probe));
             }
-            first += 1;
+            for (probe, row) in probes.iter().zip(batch) {
+                let enough = seconds(row).saturating_sub(tolerance);
+                let same = |held: &[u8]| held[16..32] == row[16..32] && held[39] == row[39] && seconds(held) >= enough;
+                if !self.rows_of(*probe, &row[..16]).any(same) {
+                    missing.extend_from_slice(row);
+                }
+            }
         }
-        latest
+        missing
     }
 
     /// The first row that is not before the probe: by single steps from a good guess, else by halves.
@@ -218,6 +238,13 @@ impl<'a> Index<'a> {
         let row = self.row(number as usize);
         Ok((id_key(row), seconds(row)))
     }
+}
+
+/// A hash for a probe, which looks at the first bytes alone.
+fn prefix_as_hash(row: &[u8; ROW]) -> Hash {
+    let mut hash = [0; 32];
+    hash[..16].copy_from_slice(&row[..16]);
+    hash
 }
 
 /// Metadata byte and id key: the order of the look-up by id.

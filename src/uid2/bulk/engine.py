@@ -45,8 +45,13 @@ class Engine(Protocol):
     def pack_salt_file(self, data: bytes, metadata: SaltMetadata) -> bytes:
         """The packed table of a salt file; StoreFormatError names the line that is wrong."""
 
-    def build_optout_index(self, files: Sequence[Path], out_path: Path, environment: Environment) -> int:
-        """Write the index of all entries of the log files; the number of rows. StoreFormatError, OSError."""
+    def build_optout_index(
+        self, files: Sequence[Path], out_path: Path, environment: Environment, indices: Sequence[OptOutIndex] = ()
+    ) -> int:
+        """Write the index of all entries of log files and all rows of indices; the number of rows.
+
+        StoreFormatError, OSError.
+        """
 
     def open_optouts(self, buffer: bytes | memoryview) -> OptOutIndex:
         """The index in a buffer; StoreFormatError when it is none."""

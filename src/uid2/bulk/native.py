@@ -40,6 +40,9 @@ class NativeOptOutIndex(OptOutIndex):
     def hashes_before(self, seconds: int) -> int:
         return self._native.hashes_before(max(0, seconds))
 
+    def missing_rows(self, rows: bytes | memoryview, tolerance: int) -> bytes:
+        return self._native.missing_rows(bytes(rows), tolerance)
+
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         return self.timestamps_of_ids([raw_uid])[0]
 
@@ -101,8 +104,11 @@ class NativeEngine:
         salt_table.check_salt_line(data, wrong)
         return salt_table.pack_salt_file(data, metadata)
 
-    def build_optout_index(self, files: Sequence[Path], out_path: Path, environment: Environment) -> int:
-        rows, wrong = uid2_native.build_optout_index(list(files), out_path, environment)
+    def build_optout_index(
+        self, files: Sequence[Path], out_path: Path, environment: Environment, indices: Sequence[OptOutIndex] = ()
+    ) -> int:
+        known = [_optouts(index) for index in indices]
+        rows, wrong = uid2_native.build_optout_index(list(files), known, out_path, environment)
         if wrong is not None:
             file, size = wrong
             try:

@@ -12,7 +12,7 @@ byte take part in the comparison. All integers are little-endian.
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
@@ -34,12 +34,14 @@ LONG_ID: Final = 0x40
 ALWAYS: Final = (1 << 56) - 1
 
 
-def build_optout_index(files: Sequence[Path], out_path: Path, environment: Environment) -> int:
-    """Write the index of all entries of the log files; returns the number of rows.
+def build_optout_index(
+    files: Sequence[Path], out_path: Path, environment: Environment, indices: Sequence["OptOutIndex"] = ()
+) -> int:
+    """Write the index of all entries of the log files and all rows of the indices; returns the number of rows.
 
     Special entries are left out. StoreFormatError names a file whose size is no multiple of 72.
     """
-    rows: list[bytes] = []
+    rows = [row for index in indices for row in _split(index.rows)]
     for file in files:
         try:
             check_size(file.stat().st_size)
@@ -55,7 +57,7 @@ def build_optout_index(files: Sequence[Path], out_path: Path, environment: Envir
 
 def pack_optout_rows(rows: bytes, environment: Environment) -> bytes:
     """The index of rows of 40 bytes in any order."""
-    return _assemble(_distinct([rows[at : at + ROW] for at in range(0, len(rows), ROW)]), environment)
+    return _assemble(_distinct(list(_split(rows))), environment)
 
 
 def empty_index(environment: Environment) -> "OptOutIndex":
@@ -106,6 +108,23 @@ class OptOutIndex:
                 latest = max(latest, int.from_bytes(data[32:39], "little"))
             row += 1
         return latest
+
+    def missing_rows(self, rows: bytes | memoryview, tolerance: int) -> bytes:
+        """Those of the rows of 40 bytes for whose hash and id this index has no time from theirs less
+        `tolerance` seconds on."""
+        return b"".join(row for row in _split(rows) if not self._covers(row, tolerance))
+
+    def _covers(self, row: bytes, tolerance: int) -> bool:
+        prefix, id_and_metadata = row[:16], (row[16:32], row[39])
+        enough = int.from_bytes(row[32:39], "little") - tolerance
+        for place in range(self._first(prefix, self.size) if self.size else 0, self.size):
+            held = self._row(place)
+            if held[:16] > prefix:
+                break
+            same = held[:16] == prefix and (held[16:32], held[39]) == id_and_metadata
+            if same and int.from_bytes(held[32:39], "little") >= enough:
+                return True
+        return False
 
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         """Epoch seconds of the earliest opt-out recorded with a raw UID (canonical base64), None when there is none."""
@@ -208,6 +227,10 @@ def row_of(identity_hash: bytes, raw_uid: bytes, seconds: int) -> bytes:
     """The row of an opt-out whose raw UID this deployment writes (`metadata_of_id`)."""
     metadata = 0 if len(raw_uid) == 32 else raw_uid[0] | LONG_ID
     return identity_hash[:16] + id_key(raw_uid) + seconds.to_bytes(7, "little") + bytes((metadata,))
+
+
+def _split(rows: bytes | memoryview) -> Iterator[bytes]:
+    return (bytes(rows[at : at + ROW]) for at in range(0, len(rows), ROW))
 
 
 def _distinct(rows: list[bytes]) -> list[bytes]:

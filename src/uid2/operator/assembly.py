@@ -118,7 +118,6 @@ def local_runtime_config(settings: OperatorSettings) -> RuntimeConfig | None:
 
 def optout_files(
     settings: OperatorSettings,
-    environment: Environment,
     on_warning: Callable[[str], None],
     service: BlobSource | None = None,
     transfers: Transfers | None = None,
@@ -127,15 +126,8 @@ def optout_files(
     if settings.optout_data_dir is None:
         return None
     source, folder = _optout_source(settings) if service is None else (service, settings.optout_s3_folder)
-    engine = engine_named(settings.bulk_engine)
     return OptOutFiles(
-        settings.optout_data_dir,
-        environment,
-        source=source,
-        folder=folder,
-        on_warning=on_warning,
-        engine=engine,
-        transfers=transfers,
+        settings.optout_data_dir, source=source, folder=folder, on_warning=on_warning, transfers=transfers
     )
 
 
@@ -155,7 +147,7 @@ def optout_data(
     listed = None if service is None or not settings.optout_metadata_path else OptOutServiceFiles(service)
     return OptOutData(
         environment,
-        optout_files(settings, environment, _log.warning, listed, metrics),
+        optout_files(settings, _log.warning, listed, metrics),
         None if folder is None else folder / INDEX_FILE,
         taken,
         on_change,

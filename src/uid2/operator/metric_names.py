@@ -134,6 +134,7 @@ METRICS: Final = (
     Declared("uid2_operator_optout_file_age_seconds", GAUGE, "now minus the time of the newest file; -1: no file"),
     Declared("uid2_operator_optout_refresh_age_seconds", GAUGE, "since the last good list of files; -1: none yet"),
     Declared("uid2_operator_optout_tail_age_seconds", GAUGE, "since the live tail last answered; -1: it does not"),
+    Declared("uid2_operator_optout_overlay_entries", GAUGE, "opt-outs taken that no indexed file holds yet"),
     Declared("uid2_optout_index_updated_total", COUNTER, "updates of the opt-out index"),
     Declared("uid2_api_usage_log_cycle_skipped_total", COUNTER, "usage log cycles skipped"),
     Declared("uid2_api_usage_domain_missed_total", COUNTER, "domains beyond the usage log's limit"),

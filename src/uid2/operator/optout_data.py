@@ -1,31 +1,43 @@
-"""The operator's opt-outs: the packed index of the files, the journal, and what this process has taken since."""
+"""The operator's opt-outs: the packed indices of the files, the journal, and what this process has taken since."""
 
 import asyncio
 import logging
-import mmap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
 from uid2.bulk.engine import Engine, best_engine
-from uid2.bulk.tables import OptOutIndex, OptOutView, empty_index
+from uid2.bulk.tables import OptOutIndex, OptOutOverlay, OptOutView, empty_index
 from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.optout_metrics import OptOutMetrics
 from uid2.protocol.errors import Uid2Error
 from uid2.protocol.ids import Environment, EpochMillis, EpochSeconds
-from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind
+from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind, OptOutFileName
 from uid2.stores.optout_files import OptOutFiles
+from uid2.stores.optout_runs import OptOutRuns
 
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """New indices with their files, and an overlay with what they leave of it."""
+
+    indices: tuple[OptOutIndex, ...]
+    paths: tuple[Path, ...]
+    overlay: OptOutOverlay
+    trimmed: OptOutOverlay
+
+
 @final
 class OptOutData:
-    """`view` is what requests see, `index_file` what its index is mapped from.
+    """`view` is what requests see, `index_files` what its indices are mapped from, the large one first.
 
-    A failed refresh removes nothing; `taken` entries stay through every refresh.
+    A failed refresh removes nothing. An entry that was taken leaves the overlay with the refresh that brings the file
+    which holds it, and in no other way.
     """
 
     def __init__(
@@ -44,25 +56,25 @@ class OptOutData:
         self._now = now
         self._metrics = metrics or OptOutMetrics(OperatorMetrics())
         self._old_after = old_after_seconds
-        self._refreshing = asyncio.Lock()
-        self._built: OptOutIndex | None = None
-        self._engine = engine or best_engine()
+        engine = engine or best_engine()
         self._files = files
-        self._path = index_path
+        self._runs = None if index_path is None else OptOutRuns(index_path, environment, engine)
         self._on_change = on_change
-        self.index_file: Path | None = None
+        self.index_files: tuple[Path, ...] = ()
         entries = [(entry.identity_hash, entry.advertising_id, int(entry.timestamp)) for entry in taken]
-        self.view = OptOutView(self._engine.open_optouts(empty_index(environment).buffer)).with_entries(entries)
+        self.view = OptOutView(engine.open_optouts(empty_index(environment).buffer)).with_entries(entries)
+        # The period and a gap in the tail may ask at once; one writes and swaps at a time.
+        self._refreshing = asyncio.Lock()
         self.failures = 0
         self.refreshed_at: EpochMillis | None = None
         self.problem: str | None = None
 
     def load(self) -> bool:
         """Index the files where they changed; whether the view is new. Errors leave it as it was. Before `run`."""
-        changed = self._build()
-        if changed:
-            self._swap()
-        return changed
+        indexed = self._build()
+        if indexed is not None:
+            self._swap(indexed)
+        return indexed is not None
 
     async def refresh(self) -> bool:
         """`load` in a thread; whether it worked. A failure is logged and the old data stay.
@@ -71,7 +83,7 @@ class OptOutData:
         """
         async with self._refreshing:
             try:
-                changed = await asyncio.to_thread(self._build)
+                indexed = await asyncio.to_thread(self._build)
             except Uid2Error as error:
                 self.failures += 1
                 self.problem = error.message
@@ -82,8 +94,8 @@ class OptOutData:
                 )
                 return False
             self.failures, self.problem = 0, None
-            if changed:
-                self._swap()
+            if indexed is not None:
+                self._swap(indexed)
             return True
 
     async def run(self, period_seconds: float) -> None:
@@ -107,15 +119,14 @@ class OptOutData:
 
     def newest_file(self) -> EpochSeconds | None:
         """The time in the name of the newest file indexed."""
-        names = () if self._files is None else self._files.indexed
-        return max((name.created for name in names if name.created is not None), default=None)
+        return max((name.created for name in self._indexed if name.created is not None), default=None)
 
     def status(self) -> dict[str, object]:
         """The member `optouts` of /ops/status. Ages in seconds."""
         newest, now = self.newest_file(), self._now() // 1000
-        kinds = Counter(name.kind for name in (() if self._files is None else self._files.indexed))
+        kinds = Counter(name.kind for name in self._indexed)
         return {
-            "entries": self.view.index.size,
+            "entries": self.view.indexed,
             "fresh_entries": len(self.view.overlay),
             "partitions": kinds[OptOutFileKind.PARTITION],
             "deltas": kinds[OptOutFileKind.DELTA],
@@ -125,34 +136,35 @@ class OptOutData:
             "problem": self.problem,
         }
 
-    def _build(self) -> bool:
-        if self._files is None or self._path is None:
-            return False
+    @property
+    def _indexed(self) -> tuple[OptOutFileName, ...]:
+        return () if self._runs is None else self._runs.indexed
+
+    def _build(self) -> _Indexed | None:
+        if self._files is None or self._runs is None:
+            return None
         began = time.perf_counter()
-        known = set(self._files.indexed)
+        known = set(self._runs.indexed)
+        indexed = None
         try:
-            changed = self._files.build(self._path)
+            changed = self._runs.update(self._files.find())
         except Uid2Error:
             self._metrics.not_refreshed()
             raise
         self.refreshed_at = self._now()
         self._metrics.refreshed()
         if changed:
-            self._built = self._engine.open_optouts(map_index(self._path))
-            new = Counter(name.kind for name in self._files.indexed if name not in known)
-            old = self._built.hashes_before(self.refreshed_at // 1000 - self._old_after)
+            # The indices are whole; the overlay may go on growing on the event loop.
+            indices, overlay = self._runs.indices, self.view.overlay
+            indexed = _Indexed(indices, self._runs.paths, overlay, self.view.trimmed_overlay(indices))
+            new = Counter(name.kind for name in self._runs.indexed if name not in known)
+            before = self.refreshed_at // 1000 - self._old_after
+            old = sum(index.hashes_before(before) for index in indices)
             self._metrics.indexed(new, old, time.perf_counter() - began)
-        return changed
+        return indexed
 
-    def _swap(self) -> None:
+    def _swap(self, new: _Indexed) -> None:
         # On the event loop, as `take`: the overlay that counts is the one of this moment.
-        assert self._built is not None, "it was built"
-        self.view, self._built = OptOutView(self._built, self.view.overlay), None
-        self.index_file = self._path
+        self.view = self.view.with_files(new.indices, self.view.overlay.since(new.overlay, new.trimmed))
+        self.index_files = new.paths
         self._on_change(self.view)
-
-
-def map_index(path: Path) -> memoryview:
-    """An index file in memory; all processes that map it share it."""
-    with path.open("rb") as file:
-        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

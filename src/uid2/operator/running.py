@@ -130,9 +130,9 @@ class RunningOperator:
         return {**self._optouts.status(), "tail": tail}
 
     @property
-    def optout_index_file(self) -> Path | None:
-        """Where the opt-out index in force is mapped from; None while there is none."""
-        return None if self._optouts is None else self._optouts.index_file
+    def optout_index_files(self) -> tuple[Path, ...]:
+        """Where the opt-out indices in force are mapped from, the large one first; none while there is none."""
+        return () if self._optouts is None else self._optouts.index_files
 
     @property
     def context(self) -> OperatorContext:
@@ -327,7 +327,7 @@ class RunningOperator:
     def _optouts_changed(self, view: OptOutView) -> None:
         if self._context is None:
             return
-        swapped = view.index is not self._context.optouts.index
+        swapped = view.files != self._context.optouts.files
         self._context.optouts = view
         if swapped and self.followers is not None:
             self.followers.index_changed()

@@ -47,9 +47,10 @@ class StoreMetrics:
         earliest, latest = self._salt_ages(salts.table, context.engine)
         self._metrics.gauge("uid2_second_level_salt_last_updated_min", earliest)
         self._metrics.gauge("uid2_second_level_salt_last_updated_max", latest)
-        optouts = context.optouts
-        self._metrics.gauge("uid2_optout_entries_indexed", optouts.index.size + len(optouts.overlay))
-        self._metrics.gauge("uid2_optout_ad_id_count", optouts.index.size + len(optouts.overlay))
+        indexed, fresh = context.optouts.indexed, len(context.optouts.overlay)
+        self._metrics.gauge("uid2_optout_entries_indexed", indexed + fresh)
+        self._metrics.gauge("uid2_optout_ad_id_count", indexed + fresh)
+        self._metrics.gauge("uid2_operator_optout_overlay_entries", fresh)
         for keyset in snapshot.key_ring.keysets:
             key = snapshot.key_ring.active(keyset.keyset_id, EpochSeconds(now // 1000))
             if key is not None and keyset.enabled and keyset.default:

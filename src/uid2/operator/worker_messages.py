@@ -2,7 +2,7 @@
 
     operator ─▶ worker   state     Handover: everything a worker begins with
                          stores    the export folder names something newer
-                         index     path of the new opt-out index
+                         index     IndexFiles that came into force
                          optouts   Entries to honour from now on
                          metrics   ─▶ {"pid", "state"}
                          salts     ─▶ since when requests have used expired salts, epoch milliseconds or null
@@ -31,14 +31,20 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Handover(msgspec.Struct, frozen=True):
-    """`index` is the opt-out index in force; `overlay` what came since in packed form, `fresh` the rest of it."""
+    """`index` is as in IndexFiles; `overlay` what came since in packed form, `fresh` the rest of it."""
 
     settings: dict[str, Any]
     stores: str
     environment: int
-    index: str | None
+    index: list[str]
     overlay: str | None
     fresh: list[Entry]
+
+
+class IndexFiles(msgspec.Struct, frozen=True):
+    """Paths of the opt-out indices, the large one first; the content of a path never changes."""
+
+    index: list[str]
 
 
 class Entries(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """The workers of an operator, seen from the process that does the outside work (design, 5 and 6).
 
 stores ─▶ packed files in memory ─▶ mapped by every worker      logout of a worker ─▶ made to last ─▶ all workers
-opt-out index ─▶ one file ───────▶ mapped by every worker       ─▶ confirmed by all ─▶ answered
+opt-out indices ─▶ files ────────▶ mapped by every worker       ─▶ confirmed by all ─▶ answered
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from uid2.operator.worker_messages import (
     Entries,
     Handover,
     HealthState,
+    IndexFiles,
     Logout,
     handed_settings,
     received,
@@ -138,7 +139,7 @@ class WorkerPool:
         self._announce(self._swap_stores())
 
     def index_changed(self) -> None:
-        self._announce(self._supervisor.spread(INDEX, self._index(), SWAP_SECONDS))
+        self._announce(self._supervisor.spread(INDEX, sent(IndexFiles(self._index())), SWAP_SECONDS))
 
     async def optouts_taken(self, entries: Sequence[tuple[bytes, bytes, int]]) -> None:
         await self._supervisor.spread(OPTOUTS, sent(Entries(list(entries))))
@@ -196,9 +197,8 @@ class WorkerPool:
             elif http.reason == NO_WORKER:
                 http.recover()
 
-    def _index(self) -> str | None:
-        file = self._operator.optout_index_file
-        return None if file is None else str(file)
+    def _index(self) -> list[str]:
+        return list(map(str, self._operator.optout_index_files))
 
     def _announce(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -10,14 +10,12 @@ import shutil
 from pathlib import Path
 from typing import Any, Final, final
 
-from uid2.bulk.engine import engine_named
-from uid2.bulk.optout_view import OptOutOverlay
-from uid2.bulk.tables import OptOutView, empty_index
+from uid2.bulk.engine import Engine, engine_named
+from uid2.bulk.tables import OptOutIndex, OptOutOverlay, OptOutView, empty_index
 from uid2.operator.assembly import local_runtime_config
 from uid2.operator.context import OperatorContext, OptOutRequest, SaltExpiry
 from uid2.operator.lanes import Lanes, favour_the_loop
 from uid2.operator.metric_names import OperatorMetrics
-from uid2.operator.optout_data import map_index
 from uid2.operator.routes import operator_application
 from uid2.operator.store_metrics import StoreMetrics
 from uid2.operator.worker_messages import (
@@ -32,6 +30,7 @@ from uid2.operator.worker_messages import (
     Entries,
     Handover,
     HealthState,
+    IndexFiles,
     Logout,
     received,
     sent,
@@ -44,6 +43,7 @@ from uid2.service.messages import Request, Response
 from uid2.service.server import HttpServer
 from uid2.service.worker import Worker
 from uid2.stores.export import read_export, snapshot_from_export
+from uid2.stores.optout_runs import map_index
 
 ANSWER_SECONDS: Final = 5.0
 
@@ -76,6 +76,8 @@ class OperatorWorker:
         self._store_metrics = StoreMetrics(self._metrics)
         self._stores = Path()
         self._reading = asyncio.Lock()
+        self._indexing = asyncio.Lock()
+        self._indices: dict[str, OptOutIndex] = {}
         self._context: OperatorContext | None = None
         worker.on(STATE, self._take_state)
         worker.on(STORES, self._swap_stores)
@@ -114,7 +116,7 @@ class OperatorWorker:
         self._stores = Path(handover.stores)
         snapshot = await asyncio.to_thread(snapshot_from_export, self._stores, local_runtime_config(settings))
         empty = empty_index(Environment(handover.environment)).buffer
-        index = engine.open_optouts(empty if handover.index is None else map_index(Path(handover.index)))
+        files = self._opened(handover.index, engine) or [engine.open_optouts(empty)]
         overlay = OptOutOverlay()
         if handover.overlay is not None:
             overlay = OptOutOverlay(indices=(engine.open_optouts(Path(handover.overlay).read_bytes()),))
@@ -123,7 +125,7 @@ class OperatorWorker:
             clock=self._clock,
             entropy=SystemEntropy(),
             snapshot=snapshot,
-            optouts=OptOutView(index, overlay).with_entries(handover.fresh),
+            optouts=OptOutView(files[0], overlay, tuple(files[1:])).with_entries(handover.fresh),
             metrics=self._metrics,
             lanes=Lanes(settings.lane_threads, settings.bulk_queue_bytes, settings.bulk_queue_seconds),
             optout_sink=self,
@@ -143,9 +145,27 @@ class OperatorWorker:
                 snapshot = snapshot.replace(name, store.records, store.content.version)
             context.snapshot = snapshot
 
-    async def _swap_index(self, path: Any) -> None:
-        context = self.context
-        context.optouts = OptOutView(context.engine.open_optouts(map_index(Path(path))), context.optouts.overlay)
+    async def _swap_index(self, payload: Any) -> None:
+        """Maps the indices; what they hold leaves the overlay in the same moment."""
+        paths = received(payload, IndexFiles).index
+        async with self._indexing:
+            try:
+                files = self._opened(paths, self.context.engine)
+            except FileNotFoundError:
+                # Replaced already, and the message that says so is on its way. Until then everything stays.
+                _log.info("an opt-out index was replaced before it was mapped")
+                return
+            before = self.context.optouts
+            trimmed = await asyncio.to_thread(before.trimmed_overlay, files)
+            view = self.context.optouts
+            self.context.optouts = view.with_files(files, view.overlay.since(before.overlay, trimmed))
+
+    def _opened(self, paths: list[str], engine: Engine) -> list[OptOutIndex]:
+        """The indices of these files; what is mapped already is mapped once."""
+        known = self._indices
+        opened = {path: known.get(path) or engine.open_optouts(map_index(Path(path))) for path in paths}
+        self._indices = opened
+        return list(opened.values())
 
     async def _take_optouts(self, payload: Any) -> None:
         self.context.optouts = self.context.optouts.with_entries(received(payload, Entries).entries)

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol, TypeVar, final, runtime_checkable
 
-from uid2.bulk.engine import Engine, best_engine
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
-from uid2.protocol.ids import Environment
 from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
 from uid2.stores.sources.base import BlobSource
 
@@ -55,7 +53,7 @@ class Transfers:
 
 @final
 class OptOutFiles:
-    """Finds, fetches and indexes. `on_warning` is told of files that are skipped.
+    """Finds and fetches. `on_warning` is told of files that are skipped.
 
     Files of `source` are kept below `<data_dir>/consumer`, where an operator may also find files of its own.
     """
@@ -63,33 +61,22 @@ class OptOutFiles:
     def __init__(
         self,
         data_dir: Path,
-        environment: Environment,
         *,
         source: BlobSource | None = None,
         folder: str = "optout/",
         backtrack_days: int = 1,
         rotate_interval: int = 300,
         on_warning: Callable[[str], None] = lambda _: None,
-        engine: Engine | None = None,
         transfers: Transfers | None = None,
     ) -> None:
-        self._engine = engine or best_engine()
         self._consumer = data_dir / "consumer"
-        self._environment = environment
         self._source = source
         self._folder = folder if not folder or folder.endswith("/") else folder + "/"
         self._grace = backtrack_days * DAY_SECONDS + GRACE_INTERVALS * rotate_interval
         self._warn = on_warning
         self._transfers = transfers or Transfers()
         self._skipped: set[str] = set()
-        self._indexed: tuple[tuple[str, int], ...] | None = None
         self.fetched = 0
-
-    @property
-    def indexed(self) -> tuple[OptOutFileName, ...]:
-        """Names of the files of the last build."""
-        names = (OptOutFileName.parse(name) for name, _ in self._indexed or ())
-        return tuple(name for name in names if name is not None)
 
     def find(self) -> list[OptOutFile]:
         """The files to index, sorted by name, fetched where needed.
@@ -107,25 +94,6 @@ class OptOutFiles:
                     raise _unreadable(path, error) from None
         wanted = reaching_back(found, lambda file: file.name, self._grace)
         return [file for file in wanted if self._usable(file.path.name, file.size)]
-
-    def build(self, out_path: Path) -> bool:
-        """Write the packed index unless the files are those of the last build; whether it was written.
-
-        An error leaves the former index and what is known of it as they were.
-        """
-        files = self.find()
-        state = tuple((file.path.name, file.size) for file in files)
-        if state == self._indexed:
-            return False
-        partial = out_path.with_name(f".{out_path.name}.partial")
-        try:
-            self._engine.build_optout_index([file.path for file in files], partial, self._environment)
-            # A new file under the old name: processes that map the former index keep it whole.
-            partial.replace(out_path)
-        except OSError as error:
-            raise _unreadable(out_path, error) from None
-        self._indexed = state
-        return True
 
     def _fetch_missing(self) -> None:
         if self._source is None:

@@ -25,9 +25,7 @@ def write_delta(folder: Path, name: str, flh: bytes) -> None:
 def test_a_refresh_adds_files_and_keeps_what_was_taken(tmp_path: Path) -> None:
     write_delta(tmp_path, "optout-delta-000_2024-08-01T10.07.00Z_64692b14.dat", FIRST)
     seen = []
-    data = OptOutData(
-        Environment.TEST, OptOutFiles(tmp_path, Environment.TEST), tmp_path / "index", on_change=seen.append
-    )
+    data = OptOutData(Environment.TEST, OptOutFiles(tmp_path), tmp_path / "index", on_change=seen.append)
     assert data.load()
     assert data.view.timestamp_of_hash(FIRST) == 100
     data.take_entries([(SECOND, UID, 200)])
@@ -39,7 +37,7 @@ def test_a_refresh_adds_files_and_keeps_what_was_taken(tmp_path: Path) -> None:
 
 def test_a_failed_refresh_removes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_delta(tmp_path, "optout-delta-000_2024-08-01T10.07.00Z_64692b14.dat", FIRST)
-    data = OptOutData(Environment.TEST, OptOutFiles(tmp_path, Environment.TEST), tmp_path / "index")
+    data = OptOutData(Environment.TEST, OptOutFiles(tmp_path), tmp_path / "index")
     data.load()
     (tmp_path / "consumer" / "delta" / "optout-delta-000_2024-08-01T10.12.00Z_64692b15.dat").write_bytes(b"x" * 71)
     assert not asyncio.run(data.refresh())

@@ -182,34 +182,34 @@ def test_without_an_address_of_the_service(service: OptOutService, standing: Sta
 def test_half_a_file_is_not_kept_and_fetched_again(
     double: Double, service: OptOutService, tmp_path: Path, cut: int
 ) -> None:
-    files = OptOutFiles(tmp_path, Environment.TEST, source=OptOutServiceFiles(service))
+    files = OptOutFiles(tmp_path, source=OptOutServiceFiles(service))
     double.answers["/optout/refresh"] = [listed(DELTA)]
     double.answers["/" + DELTA] = [
         httpx.Response(200, content=file_of(1, 2)[:cut]),
         httpx.Response(200, content=file_of(1, 2)),
     ]
     with pytest.raises(StoreFormatError):
-        files.build(tmp_path / "index")
+        files.find()
     assert not list(tmp_path.rglob("*.dat*"))
-    assert files.build(tmp_path / "index")
+    assert [file.size for file in files.find()] == [144]
     assert [path.stat().st_size for path in tmp_path.rglob("*.dat")] == [144]
 
 
 def test_a_file_that_was_cut_on_the_disk_is_fetched_again(
     double: Double, service: OptOutService, tmp_path: Path
 ) -> None:
-    files = OptOutFiles(tmp_path, Environment.TEST, source=OptOutServiceFiles(service))
+    files = OptOutFiles(tmp_path, source=OptOutServiceFiles(service))
     double.answers["/optout/refresh"] = [listed(DELTA)]
     double.answers["/" + DELTA] = [httpx.Response(200, content=file_of(1, 2))]
-    files.build(tmp_path / "index")
+    files.find()
     (kept,) = tmp_path.rglob("*.dat")
     kept.write_bytes(kept.read_bytes()[:100])
-    OptOutFiles(tmp_path, Environment.TEST, source=OptOutServiceFiles(service)).build(tmp_path / "index")
+    OptOutFiles(tmp_path, source=OptOutServiceFiles(service)).find()
     assert kept.stat().st_size == 144
 
 
 def data_of(service: OptOutService, folder: Path) -> OptOutData:
-    files = OptOutFiles(folder, Environment.TEST, source=OptOutServiceFiles(service))
+    files = OptOutFiles(folder, source=OptOutServiceFiles(service))
     return OptOutData(Environment.TEST, files, folder / "index")
 
 
