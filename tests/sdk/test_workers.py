@@ -17,7 +17,11 @@ from uid2_client import (
     TokenGenerateInput,
     Uid2PublisherClient,
 )
-from workers_stage import WorkersOperator, alive, operator_with_workers, until
+from workers_stage import WorkersOperator, alive, now_ms, operator_with_workers, until
+
+from uid2.operator.assembly import JOURNAL_FILE
+from uid2.protocol.ids import EpochSeconds
+from uid2.protocol.optout_log import OptOutFileKind, OptOutFileName
 
 MAP = "/v3/identity/map"
 
@@ -55,6 +59,32 @@ def test_a_logout_counts_in_every_worker_when_it_is_answered(operator: WorkersOp
         assert operator.everywhere(lambda email=email: opted_out(operator, email)) == [False, False]
         assert operator.call("/v2/token/logout", {"email": email})["body"] == {"optout": "OK"}
         assert operator.everywhere(lambda email=email: opted_out(operator, email)) == [True, True]
+
+
+def test_what_files_hold_leaves_the_overlay_of_every_process(operator: WorkersOperator) -> None:
+    def overlay() -> float:
+        # Of all processes the greatest.
+        return operator.counted("uid2_operator_optout_overlay_entries")
+
+    for turn in range(3):
+        email = f"logged{turn}@example.com"
+        operator.call("/v2/token/logout", {"email": email})
+        until(lambda: overlay() > 0)
+        name = OptOutFileName(OptOutFileKind.DELTA, 0, EpochSeconds(now_ms() // 1000), turn).format()
+        folder = operator.optouts / "consumer" / "delta"
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = folder / "next.partial"
+        partial.write_bytes((operator.optouts / JOURNAL_FILE).read_bytes())
+        partial.replace(folder / name)
+        until(lambda: overlay() == 0)
+        assert operator.everywhere(lambda email=email: opted_out(operator, email)) == [True, True]
+    # A worker that is handed what is in force now knows them too.
+    replaced = operator.workers()["replaced"]
+    os.kill(operator.workers()["pids"][0], signal.SIGKILL)
+    until(lambda: operator.workers()["replaced"] == replaced + 1 and operator.workers()["ready"] == 2)
+    for turn in range(3):
+        found = operator.everywhere(lambda turn=turn: opted_out(operator, f"logged{turn}@example.com"))
+        assert found == [True, True]
 
 
 def test_a_killed_worker_is_replaced_under_load_and_forgets_nothing(operator: WorkersOperator) -> None:

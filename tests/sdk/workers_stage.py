@@ -53,6 +53,11 @@ class WorkersOperator:
     log: Path
 
     @property
+    def optouts(self) -> Path:
+        """Its `optout_data_dir`."""
+        return self.log.parent / "optout"
+
+    @property
     def port(self) -> int:
         return 8080 + self.offset
 

@@ -172,6 +172,7 @@ class OperatorWorker:
 
     async def _show_metrics(self, _: Any) -> dict[str, Any]:
         self._store_metrics.sample_lookups(self.context.snapshot)
+        self._metrics.gauge("uid2_operator_optout_overlay_entries", len(self.context.optouts.overlay))
         return {"pid": os.getpid(), "state": self._metrics.state()}
 
     async def _show_salts(self, _: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from uid2.bulk.engine import Engine, engine_named
 from uid2.bulk.mapping import MapOptions, MapRequestError, MapResult, Shape
-from uid2.bulk.optout_index import OptOutIndex, empty_index
+from uid2.bulk.optout_index import OptOutIndex, empty_index, pack_optout_rows
 from uid2.bulk.optout_view import OptOutView
 from uid2.bulk.salt_table import SaltTable, pack_salts
 from uid2.protocol.encoding import encode_base64
@@ -314,6 +314,23 @@ def test_opt_out_indices(
     assert (folder / "native").read_bytes() == data
     fast, plain = native().open_optouts(data), REFERENCE.open_optouts(data)
     assert type(fast).of_rows(bytes(plain.rows), environment).buffer == plain.buffer
+    others = [REFERENCE.open_optouts(pack_optout_rows(plain.rows[: 40 * (sizes[0] // 3)], environment))]
+    wholes = []
+    for engine in (native(), REFERENCE):
+        engine.build_optout_index(files[:1], folder / "whole", environment, others)
+        wholes.append((folder / "whole").read_bytes())
+    assert wholes[0] == wholes[1]
+    whole = REFERENCE.open_optouts(wholes[0])
+    expected = {bytes(others[0].rows[at : at + 40]) for at in range(0, len(others[0].rows), 40)}
+    REFERENCE.build_optout_index(files[:1], folder / "first", environment)
+    first = REFERENCE.open_optouts((folder / "first").read_bytes())
+    expected |= {bytes(first.rows[at : at + 40]) for at in range(0, len(first.rows), 40)}
+    assert b"".join(sorted(expected)) == bytes(whole.rows)
+    for tolerance in (0, 1 << 39):
+        for one, other in ((fast, plain), (native().open_optouts(first.buffer), first)):
+            missing = one.missing_rows(bytes(plain.rows), tolerance)
+            assert missing == other.missing_rows(plain.rows, tolerance)
+            assert len(missing) == 0 or one is not fast
     agree_on_look_ups(fast, plain, log)
 
 
