@@ -228,7 +228,8 @@ def test_an_own_logout_goes_although_the_log_has_another_time(engine: Engine, tm
 def test_what_no_file_holds_stays(engine: Engine, tmp_path: Path, change: str) -> None:
     stage = Stage(tmp_path, engine)
     flh, uid, _ = person(1)
-    other_hash, other_id, _ = person(3)
+    # Next to it among the rows.
+    other_hash, other_id = flh[:8] + bytes(24), person(3)[1]
     logged = {
         "hash": (other_hash, uid, 10_000),
         "id": (flh, other_id, 10_000),
