@@ -22,7 +22,7 @@ use pyo3::types::{PyBytes, PyList};
 use bucket_ids::BucketIds;
 use mapping::{Options, Refusal, Tables};
 use normal::Hash;
-use optouts::Index;
+use optouts::{Group, Index};
 use salts::{Layout, Table};
 use uids::Manner;
 
@@ -96,11 +96,13 @@ impl SaltTable {
 #[pyclass(frozen)]
 struct OptOutIndex {
     bytes: Bytes,
+    groups: Vec<Group>,
 }
 
 impl OptOutIndex {
     fn index(&self) -> PyResult<Index<'_>> {
-        Index::of(self.bytes.get()).ok_or_else(|| PyValueError::new_err("not a packed opt-out index"))
+        let index = Index::of(self.bytes.get()).map(|index| index.grouped(&self.groups));
+        index.ok_or_else(|| PyValueError::new_err("not a packed opt-out index"))
     }
 }
 
@@ -120,8 +122,8 @@ fn damaged(_: optouts::Damaged) -> PyErr {
 impl OptOutIndex {
     #[new]
     fn new(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let index = OptOutIndex { bytes: Bytes::of(buffer)? };
-        index.index()?;
+        let mut index = OptOutIndex { bytes: Bytes::of(buffer)?, groups: Vec::new() };
+        index.groups = index.index()?.groups().map_err(damaged)?;
         Ok(index)
     }
 
@@ -163,8 +165,7 @@ impl OptOutIndex {
 
     fn timestamps_of_ids(&self, py: Python<'_>, texts: Vec<String>) -> PyResult<Vec<Option<u64>>> {
         let index = self.index()?;
-        py.detach(|| texts.iter().map(|text| index.timestamp_of_id(text.as_bytes())).collect::<Result<_, _>>())
-            .map_err(damaged)
+        py.detach(|| index.timestamps_of_ids(&texts)).map_err(damaged)
     }
 }
 

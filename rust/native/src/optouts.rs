@@ -16,6 +16,10 @@ const GUESSES: usize = 4;
 /// Cache lines fetched around the last guess.
 const AROUND: usize = 4;
 const TOGETHER: usize = 64;
+/// Guesses at the place of an id before halves are taken: ids are evenly spread as a rule, not by law.
+const ID_GUESSES: usize = 8;
+/// Of these, so many are made for all ids of a batch in turn.
+const ID_ROUNDS: usize = 5;
 
 /// Damage found while looking something up.
 #[derive(Debug)]
@@ -25,8 +29,26 @@ pub struct Damaged;
 pub struct Index<'a> {
     rows: &'a [u8],
     order: &'a [u8],
+    groups: &'a [Group],
     pub size: usize,
     pub environment: u8,
+}
+
+/// The places in the order by id that share a metadata byte; among them the ids are evenly spread.
+pub struct Group {
+    metadata: u8,
+    begin: usize,
+    end: usize,
+}
+
+/// An id on its way to the first place that is not before it: `low..=high`, all of it below `end`.
+struct IdProbe {
+    key: [u8; 16],
+    low: usize,
+    high: usize,
+    guess: usize,
+    size: usize,
+    end: usize,
 }
 
 /// A hash on its way to its place among the rows.
@@ -48,7 +70,25 @@ impl<'a> Index<'a> {
             return None;
         }
         let (rows, order) = data[HEADER..].split_at(size * ROW);
-        Some(Index { rows, order, size, environment: data[16] })
+        Some(Index { rows, order, groups: &[], size, environment: data[16] })
+    }
+
+    /// The same index, for look-ups by id.
+    pub fn grouped(self, groups: &'a [Group]) -> Self {
+        Index { groups, ..self }
+    }
+
+    /// The groups of its order, found by a few steps each.
+    pub fn groups(&self) -> Result<Vec<Group>, Damaged> {
+        let (mut groups, mut begin) = (Vec::new(), 0);
+        while begin < self.size {
+            let metadata = self.row_at(begin)?[39];
+            let same = |place: usize| self.row_at(place).is_ok_and(|row| row[39] <= metadata);
+            let end = begin + lower_bound(self.size - begin, |at| same(begin + at)).max(1);
+            groups.push(Group { metadata, begin, end });
+            begin = end;
+        }
+        Ok(groups)
     }
 
     pub fn rows(&self) -> &'a [u8] {
@@ -203,40 +243,96 @@ impl<'a> Index<'a> {
 
     /// Epoch seconds of the earliest opt-out recorded with a raw UID written in canonical base64.
     pub fn timestamp_of_id(&self, text: &[u8]) -> Result<Option<u64>, Damaged> {
-        let Some((metadata, key)) = id_of(text, self.environment) else { return Ok(None) };
-        let mut wanted = [0; 17];
-        wanted[0] = metadata;
-        wanted[1..].copy_from_slice(&key);
-        let mut damaged = false;
-        let mut first = lower_bound(self.size, |place| match self.id_at(place) {
-            Ok((found, _)) => found < wanted,
-            Err(Damaged) => {
-                damaged = true;
-                false
+        self.id_probe(text).map_or(Ok(None), |probe| self.finish_id(probe))
+    }
+
+    pub fn timestamps_of_ids(&self, texts: &[String]) -> Result<Vec<Option<u64>>, Damaged> {
+        let mut found = Vec::with_capacity(texts.len());
+        for batch in texts.chunks(TOGETHER) {
+            let mut probes: Vec<_> = batch.iter().map(|text| self.id_probe(text.as_bytes())).collect();
+            for _ in 0..ID_ROUNDS {
+                for probe in probes.iter().flatten() {
+                    prefetch(self.order, probe.guess * 4);
+                }
+                for probe in probes.iter().flatten().filter(|probe| probe.low < probe.high) {
+                    let row = self.number_at(probe.guess)? * ROW;
+                    prefetch(self.rows, row + 16);
+                    prefetch(self.rows, row + ROW - 1);
+                }
+                for probe in probes.iter_mut().flatten() {
+                    self.refine_id(probe)?;
+                }
             }
-        });
-        if damaged {
-            return Err(Damaged);
+            for probe in probes {
+                found.push(probe.map_or(Ok(None), |probe| self.finish_id(probe))?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// None for what is no raw UID of this deployment, or of a kind of which there is none.
+    fn id_probe(&self, text: &[u8]) -> Option<IdProbe> {
+        let (metadata, key) = id_of(text, self.environment)?;
+        let &Group { begin, end, .. } = self.groups.iter().find(|group| group.metadata == metadata)?;
+        let size = end - begin;
+        let guess = (begin + scaled(leading_of(&key), size)).min(end - 1);
+        Some(IdProbe { key, low: begin, high: end, guess, size, end })
+    }
+
+    /// One step nearer.
+    fn refine_id(&self, probe: &mut IdProbe) -> Result<(), Damaged> {
+        if probe.low >= probe.high {
+            return Ok(());
+        }
+        let here = &self.row_at(probe.guess)?[16..32];
+        let (wanted, found) = (leading_of(&probe.key), leading_of(here));
+        let step = scaled(wanted.abs_diff(found), probe.size) + 1;
+        if *here < probe.key[..] {
+            probe.low = probe.guess + 1;
+            probe.guess = probe.guess.saturating_add(step);
+        } else {
+            // The first of several equal ids is sought.
+            probe.high = probe.guess;
+            probe.guess = probe.guess.saturating_sub(step);
+        }
+        if probe.low < probe.high {
+            probe.guess = probe.guess.clamp(probe.low, probe.high - 1);
+        }
+        Ok(())
+    }
+
+    fn finish_id(&self, mut probe: IdProbe) -> Result<Option<u64>, Damaged> {
+        let mut steps = 0;
+        while probe.low < probe.high {
+            if steps >= ID_GUESSES {
+                probe.guess = probe.low + (probe.high - probe.low) / 2;
+            }
+            self.refine_id(&mut probe)?;
+            steps += 1;
         }
         let mut earliest: Option<u64> = None;
-        while first < self.size {
-            let (found, at) = self.id_at(first)?;
-            if found != wanted {
+        for place in probe.low..probe.end {
+            let row = self.row_at(place)?;
+            if row[16..32] != probe.key {
                 break;
             }
+            let at = seconds(row);
             earliest = Some(earliest.map_or(at, |known| known.min(at)));
-            first += 1;
         }
         Ok(earliest)
     }
 
-    fn id_at(&self, place: usize) -> Result<([u8; 17], u64), Damaged> {
+    fn number_at(&self, place: usize) -> Result<usize, Damaged> {
         let number = u32::from_le_bytes(self.order[place * 4..place * 4 + 4].try_into().unwrap_or_default());
-        if number as usize >= self.size {
-            return Err(Damaged);
+        if (number as usize) < self.size {
+            Ok(number as usize)
+        } else {
+            Err(Damaged)
         }
-        let row = self.row(number as usize);
-        Ok((id_key(row), seconds(row)))
+    }
+
+    fn row_at(&self, place: usize) -> Result<&'a [u8], Damaged> {
+        self.number_at(place).map(|number| self.row(number))
     }
 }
 
@@ -253,6 +349,11 @@ pub fn id_key(row: &[u8]) -> [u8; 17] {
     key[0] = row[39];
     key[1..].copy_from_slice(&row[16..32]);
     key
+}
+
+/// The first eight bytes as a number: where a key lies among evenly spread ones.
+fn leading_of(key: &[u8]) -> u64 {
+    u64::from_be_bytes(key[..8].try_into().unwrap_or_default())
 }
 
 fn seconds(row: &[u8]) -> u64 {

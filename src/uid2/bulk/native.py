@@ -25,7 +25,10 @@ class NativeOptOutIndex(OptOutIndex):
 
     def __init__(self, buffer: bytes | memoryview) -> None:
         super().__init__(buffer)
-        self.handle = self._native = uid2_native.OptOutIndex(self.buffer)
+        try:
+            self.handle = self._native = uid2_native.OptOutIndex(self.buffer)
+        except ValueError:
+            raise _damaged() from None
 
     @classmethod
     def of_rows(cls, rows: bytes, environment: Environment) -> OptOutIndex:
@@ -44,15 +47,16 @@ class NativeOptOutIndex(OptOutIndex):
         return self._native.missing_rows(bytes(rows), tolerance)
 
     def timestamp_of_id(self, raw_uid: str) -> int | None:
-        return self.timestamps_of_ids([raw_uid])[0]
+        try:
+            return self._native.timestamp_of_id(_ascii(raw_uid))
+        except ValueError:
+            raise _damaged() from None
 
     def timestamps_of_ids(self, raw_uids: Sequence[str]) -> list[int | None]:
-        # Not every text has a UTF-8 form, and no raw UID holds more than ASCII.
-        texts = [raw_uid if raw_uid.isascii() else "" for raw_uid in raw_uids]
         try:
-            return self._native.timestamps_of_ids(texts)
+            return self._native.timestamps_of_ids(list(map(_ascii, raw_uids)))
         except ValueError:
-            raise StoreFormatError("the packed opt-out index is damaged", next_step="load the opt-outs again") from None
+            raise _damaged() from None
 
 
 @final
@@ -119,6 +123,15 @@ class NativeEngine:
 
     def open_optouts(self, buffer: bytes | memoryview) -> OptOutIndex:
         return NativeOptOutIndex(buffer)
+
+
+def _ascii(raw_uid: str) -> str:
+    # Not every text has a UTF-8 form, and no raw UID holds more than ASCII.
+    return raw_uid if raw_uid.isascii() else ""
+
+
+def _damaged() -> StoreFormatError:
+    return StoreFormatError("the packed opt-out index is damaged", next_step="load the opt-outs again")
 
 
 def _salts(table: SaltTable) -> uid2_native.SaltTable:

@@ -143,7 +143,12 @@ class OptOutView:
 
     def timestamp_of_id(self, raw_uid: str) -> int | None:
         """Epoch seconds of the earliest record, None when there is none."""
-        return self.timestamps_of_ids([raw_uid])[0]
+        found = self.index.timestamp_of_id(raw_uid)
+        for index in (*self.recent, *self.overlay.indices):
+            found = _earliest(found, index.timestamp_of_id(raw_uid))
+        by_id = self.overlay.by_id
+        key = canonical_raw_uid(raw_uid) if by_id else None
+        return found if key is None else _earliest(found, by_id.get(key))
 
     def timestamps_of_ids(self, raw_uids: Sequence[str]) -> list[int | None]:
         """`timestamp_of_id` of each."""
