@@ -346,12 +346,13 @@ def agree_on_look_ups(fast: OptOutIndex, plain: OptOutIndex, log: list[tuple[byt
         assert fast.hashes_before(seconds) == plain.hashes_before(seconds)
 
 
-@pytest.mark.parametrize("spread", [256, 3])
-def test_many_opt_outs(tmp_path: Path, spread: int) -> None:
+@pytest.mark.parametrize(("spread", "leading"), [(256, 2), (3, 2), (2, 12)])
+def test_many_opt_outs(tmp_path: Path, spread: int, leading: int) -> None:
+    """Evenly spread keys, and keys that gather in a few places."""
     draw = random.Random(spread)
 
     def value() -> bytes:
-        return bytes(draw.randrange(spread) for _ in range(2)) + draw.randbytes(30)
+        return bytes(draw.randrange(spread) for _ in range(leading)) + draw.randbytes(32 - leading)
 
     log = [
         (value(), value() if draw.random() < 0.5 else b"\x04" + value(), draw.randrange(1 << 40)) for _ in range(20_000)
@@ -365,6 +366,18 @@ def test_many_opt_outs(tmp_path: Path, spread: int) -> None:
     assert (tmp_path / "native").read_bytes() == data
     absent = [(value(), value(), 0) for _ in range(500)]
     agree_on_look_ups(native().open_optouts(data), REFERENCE.open_optouts(data), log[:1500] + absent)
+
+
+@pytest.mark.parametrize("place", [0, 319])
+def test_a_row_number_beyond_the_rows_is_an_error(place: int) -> None:
+    whole = bytearray(sample_index().buffer)
+    count = (len(whole) - 32) // 44
+    at = 32 + 40 * count + 4 * (place % count)
+    whole[at : at + 4] = b"\xff" * 4
+    texts = [encode_base64(bytes((n,)) * 32) for n in range(1, 9)]
+    for engine in (native(), REFERENCE):
+        with pytest.raises(StoreFormatError, match="damaged"):
+            engine.open_optouts(bytes(whole)).timestamps_of_ids(texts)
 
 
 def test_a_log_of_a_wrong_size_is_named(tmp_path: Path) -> None:
