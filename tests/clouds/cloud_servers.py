@@ -98,9 +98,10 @@ class S3:
         """Only the key pair of this user counts meanwhile."""
         iam = self.client_of("iam", self.keys)
         policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
-        iam.create_user(UserName="reader")
-        iam.put_user_policy(UserName="reader", PolicyName="all", PolicyDocument=json.dumps(policy))
-        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        user = f"user-{secrets.token_hex(4)}"
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="all", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
         HTTP.post(f"{self.url}/moto-api/reset-auth", content=b"0")
         try:
             yield key["AccessKeyId"], key["SecretAccessKey"]

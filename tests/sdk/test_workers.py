@@ -160,6 +160,8 @@ def test_metrics_are_those_of_all_workers_and_never_fall(operator: WorkersOperat
     for _ in range(3):
         operator.everywhere(generate)
     until(lambda: requests() == before + 6)
+    # The first look-up of each worker is timed.
+    assert operator.counted("uid2_optout_get_optout_timestamp_seconds_count", bloom_filter="true_negative") >= 2
     replaced = operator.workers()["replaced"]
     os.kill(operator.workers()["pids"][0], signal.SIGKILL)
     until(lambda: operator.workers()["replaced"] == replaced + 1 and operator.workers()["ready"] == 2)

@@ -11,7 +11,7 @@ from typing import Any, Final, Protocol, final
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, PreconditionError
+from obstore.exceptions import AlreadyExistsError
 
 from uid2.optout.durable_files import PARTIAL, create_file, make_folder, replace_file
 from uid2.protocol.errors import ConfigurationError, StoreUnavailableError
@@ -185,7 +185,7 @@ class CloudBucket:
     def create(self, path: str, data: bytes) -> bool:
         try:
             obstore.put(self._store, path.lstrip("/"), data, mode="create")
-        except (AlreadyExistsError, PreconditionError):
+        except AlreadyExistsError:
             return False
         except STORE_FAILURES as error:
             raise store_refusal("write", path, self._name, error) from None

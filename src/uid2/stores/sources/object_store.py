@@ -19,6 +19,7 @@ from uid2.stores.sources.base import LARGEST_FILE, too_large
 
 LOCAL_SCHEMES: Final = ("file", "memory")
 S3_SCHEMES: Final = ("s3", "s3a")
+S3_OPTIONS: Final = ("region", "access_key_id", "secret_access_key", "endpoint")
 # A refresh is repeated by itself: its next tick is the better retry.
 _CLIENT: Final = {
     "connect_timeout": timedelta(seconds=5),
@@ -34,23 +35,23 @@ def bucket_url(bucket: str) -> str:
     return bucket if "://" in bucket else f"s3://{bucket}"
 
 
-def open_object_store(bucket: str, s3_options: Mapping[str, Any] | None = None) -> ObjectStore:
-    """The client of a bucket: every call ends within a time. `s3_options` (`region`, `access_key_id`,
-    `secret_access_key`, `endpoint`) count for S3 alone. ConfigurationError: no such kind of bucket.
+def open_object_store(bucket: str, options: Mapping[str, Any] | None = None) -> ObjectStore:
+    """The client of a bucket: every call ends within a time. `S3_OPTIONS` count for S3 alone.
+
+    ConfigurationError: no such kind of bucket, or its store lacks the name of an account.
     """
     url = bucket_url(bucket)
     scheme = url.partition("://")[0]
-    options: dict[str, Any] = {}
-    if scheme in S3_SCHEMES:
-        options = {name: value for name, value in (s3_options or {}).items() if value}
+    given = {name: value for name, value in (options or {}).items() if value}
+    chosen = {name: value for name, value in given.items() if scheme in S3_SCHEMES or name not in S3_OPTIONS}
     if scheme not in LOCAL_SCHEMES:
-        options["client_options"] = dict(_CLIENT)
-        options["retry_config"] = _RETRIES
+        chosen["client_options"] = dict(_CLIENT)
+        chosen["retry_config"] = _RETRIES
         # A stand-in on this machine speaks plain http; nobody gets it who does not ask for it.
-        if str(options.get("endpoint", "")).startswith("http://") or _http_allowed(scheme):
-            options["client_options"]["allow_http"] = True
+        if str(chosen.get("endpoint", "")).startswith("http://") or _http_allowed(scheme):
+            chosen["client_options"]["allow_http"] = True
     try:
-        return from_url(url, **options)
+        return from_url(url, **chosen)
     except STORE_FAILURES as error:
         raise ConfigurationError(
             f"cannot open the bucket: {type(error).__name__}",
@@ -65,9 +66,9 @@ def _http_allowed(scheme: str) -> bool:
     return os.environ.get(f"{maker}_ALLOW_HTTP", "").lower() == "true"
 
 
-def open_object_source(bucket: str, s3_options: Mapping[str, Any] | None = None) -> "ObjectSource":
+def open_object_source(bucket: str, options: Mapping[str, Any] | None = None) -> "ObjectSource":
     """The store files of a bucket; as `open_object_store`."""
-    return ObjectSource(bucket, open_object_store(bucket, s3_options))
+    return ObjectSource(bucket, open_object_store(bucket, options))
 
 
 def store_refusal(verb: str, path: str, where: str, error: Exception) -> StoreUnavailableError:
