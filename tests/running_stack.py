@@ -15,6 +15,8 @@ from typing import Any
 PORTS = (8080, 8081, 8082, 8088, 9080, 9081, 9088, 9091)
 READY_SECONDS = 120
 OFFSETS = range(2000, 30000, 37)
+# Test processes have neighbouring ids; those that search at the same time start far apart.
+SPREAD = 101
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Stack:
 
 def free_offset(count: int = 1) -> int:
     """A port offset whose ports, for `count` operators, are free now; the start depends on the process."""
-    start = os.getpid() % len(OFFSETS)
+    start = os.getpid() * SPREAD % len(OFFSETS)
     for turn in range(len(OFFSETS)):
         offset = OFFSETS[(start + turn) % len(OFFSETS)]
         if all(_free(port + offset + 10 * n) for port in PORTS for n in range(count)):

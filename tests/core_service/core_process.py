@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from running_stack import OFFSETS, _free, command
+from running_stack import OFFSETS, SPREAD, _free, command
 
 STORES = Path(__file__).parents[1] / "vectors/stores"
 READY_SECONDS = 30
@@ -34,7 +34,7 @@ class CoreProcess:
 
 
 def free_offset() -> int:
-    start = os.getpid() % len(OFFSETS)
+    start = os.getpid() * SPREAD % len(OFFSETS)
     for turn in range(len(OFFSETS)):
         offset = OFFSETS[(start + turn) % len(OFFSETS)]
         if all(_free(port + offset) for port in PORTS):
