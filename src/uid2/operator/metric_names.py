@@ -185,7 +185,7 @@ _NOTES: Final = """
 - `uid2_optout_get_ad_id_optout_timestamp_seconds` has one observation per request of `/v2/optout/status`: the time of
   the whole divided by its ids.
 - `uid2_operator_optout_old_count` counts the identities of the files with an opt-out that was older than
-  `optout_old_count_threshold_seconds` when the index was last built.
+  `optout_old_count_threshold_seconds` when an index was last built; one that is in several indices counts in each.
 - `uid2_cloud_*` of transfers is about opt-out files, `store="optout"`; what is on the disk is not fetched again.
 """
 

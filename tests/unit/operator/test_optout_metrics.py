@@ -61,7 +61,7 @@ class Stage:
         (folder / "bucket").mkdir()
         self.metrics = OperatorMetrics()
         watch = OptOutMetrics(self.metrics)
-        files = OptOutFiles(folder / "data", Environment.TEST, source=self.bucket, transfers=watch)
+        files = OptOutFiles(folder / "data", source=self.bucket, transfers=watch)
         self.data = OptOutData(
             Environment.TEST, files, folder / "index", now=lambda: NOW, metrics=watch, old_after_seconds=HOUR
         )

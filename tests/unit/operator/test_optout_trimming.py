@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from uid2.bulk.engine import Engine, engine_named
 from uid2.bulk.optout_view import CLOCKS_DIFFER_SECONDS, FRESH_ENTRIES, OptOutView
+from uid2.operator.metric_names import OperatorMetrics
 from uid2.operator.optout_data import OptOutData
+from uid2.operator.optout_metrics import OptOutMetrics
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.ids import Environment, EpochSeconds, FirstLevelHash
 from uid2.protocol.optout_log import OptOutEntry, OptOutFileKind, OptOutFileName, encode_entry
@@ -56,6 +58,9 @@ class Stage:
         self.restart()
 
     def restart(self) -> None:
+        metrics = OptOutMetrics(OperatorMetrics())
+        # Told when indices are whole and not yet in force.
+        metrics.indexed = lambda *_: self.between()  # type: ignore[method-assign]
         taken = [OptOutEntry(flh, uid, EpochSeconds(at)) for flh, uid, at in self.journal]
         self.data = OptOutData(
             Environment.TEST,
@@ -63,7 +68,7 @@ class Stage:
             self.folder / "index",
             taken,
             engine=self.engine,
-            observe=lambda *_: self.between(),
+            metrics=metrics,
         )
         self.data.load()
 
