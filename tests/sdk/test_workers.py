@@ -19,7 +19,7 @@ from uid2_client import (
 )
 from workers_stage import WorkersOperator, alive, now_ms, operator_with_workers, until
 
-from uid2.operator.assembly import JOURNAL_FILE
+from uid2.operator.optout_sink import JOURNAL_FILE
 from uid2.protocol.ids import EpochSeconds
 from uid2.protocol.optout_log import OptOutFileKind, OptOutFileName
 
