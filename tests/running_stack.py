@@ -7,13 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from uid2.client.operator import OperatorClient
+
 PORTS = (8080, 8081, 8082, 8088, 9080, 9081, 9088, 9091)
 READY_SECONDS = 120
+REFUSAL_SECONDS = 60
 OFFSETS = range(2000, 30000, 37)
 # Test processes have neighbouring ids; those that search at the same time start far apart.
 SPREAD = 101
@@ -36,12 +40,12 @@ class Stack:
         return f"http://127.0.0.1:{9080 + self.offset}"
 
 
-def free_offset(count: int = 1) -> int:
+def free_offset(count: int = 1, ports: Sequence[int] = PORTS) -> int:
     """A port offset whose ports, for `count` operators, are free now; the start depends on the process."""
     start = os.getpid() * SPREAD % len(OFFSETS)
     for turn in range(len(OFFSETS)):
         offset = OFFSETS[(start + turn) % len(OFFSETS)]
-        if all(_free(port + offset + 10 * n) for port in PORTS for n in range(count)):
+        if all(_free(port + offset + 10 * n) for port in ports for n in range(count)):
             return offset
     raise AssertionError("no free ports")
 
@@ -53,6 +57,17 @@ def _free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def refuses(client: OperatorClient, email: str) -> bool:
+    return client.generate({"email": email}).status == "optout"
+
+
+def await_refusal(client: OperatorClient, email: str) -> None:
+    end = time.monotonic() + REFUSAL_SECONDS
+    while not refuses(client, email):
+        assert time.monotonic() < end, "the opt-out did not arrive"
+        time.sleep(0.01)
 
 
 def command(*words: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from running_stack import OFFSETS, SPREAD, _free, command
+from running_stack import command, free_offset
 
 STORES = Path(__file__).parents[1] / "vectors/stores"
 READY_SECONDS = 30
@@ -31,15 +31,6 @@ class CoreProcess:
 
     def written(self) -> str:
         return self.log.read_text()
-
-
-def free_offset() -> int:
-    start = os.getpid() * SPREAD % len(OFFSETS)
-    for turn in range(len(OFFSETS)):
-        offset = OFFSETS[(start + turn) % len(OFFSETS)]
-        if all(_free(port + offset) for port in PORTS):
-            return offset
-    raise AssertionError("no free ports")
 
 
 @contextlib.contextmanager
@@ -60,7 +51,7 @@ def running_core(
     for store in broken:
         (bucket / store / "metadata.json").unlink()
     prepare(bucket)
-    offset = free_offset() if offset is None else offset
+    offset = free_offset(ports=PORTS) if offset is None else offset
     url = f"http://127.0.0.1:{8088 + offset}"
     members = {
         "core_s3_bucket": f"file://{bucket}",

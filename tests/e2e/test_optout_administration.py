@@ -3,7 +3,6 @@
 import contextlib
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
-from running_stack import Stack, command, running_stack
+from running_stack import Stack, await_refusal, command, refuses, running_stack
 from uid2.client.operator import OperatorClient
 from uid2.protocol.ids import Environment
 from uid2.protocol.optout_log import iter_entries
-
-WITHIN_SECONDS = 60
-
-
-def refuses(client: OperatorClient, email: str) -> bool:
-    return client.generate({"email": email}).status == "optout"
-
-
-def await_refusal(client: OperatorClient, email: str) -> None:
-    end = time.monotonic() + WITHIN_SECONDS
-    while not refuses(client, email):
-        assert time.monotonic() < end, "the opt-out did not arrive"
-        time.sleep(0.01)
 
 
 def admin(stack: Stack, *words: str, status: int = 0) -> Any:

@@ -1,26 +1,12 @@
 """An opt-out that one operator takes is honoured by every other, and lasts."""
 
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 
-from running_stack import running_stack
+from running_stack import await_refusal, refuses, running_stack
 from uid2.client.operator import OperatorClient
-
-WITHIN_SECONDS = 30
-
-
-def refuses(client: OperatorClient, email: str) -> bool:
-    return client.generate({"email": email}).status == "optout"
-
-
-def await_refusal(client: OperatorClient, email: str) -> None:
-    end = time.monotonic() + WITHIN_SECONDS
-    while not refuses(client, email):
-        assert time.monotonic() < end, "the opt-out did not arrive"
-        time.sleep(0.01)
 
 
 def test_every_operator_honours_it_and_a_restart_keeps_it(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import httpx
 from optout_stage import INTERNAL, KEY, STORES, parameters
 
+from running_stack import free_offset
+
 PORTS = (8081, 8082, 9081)
 READY_SECONDS = 60
 
@@ -94,7 +96,7 @@ def running_optout(folder: Path, **members: Any) -> Iterator[RunningOptOut]:
         "optout_sqs_delta_window_seconds": 0,
     }
     (folder / "optout.json").write_text(json.dumps(settings | members))
-    offset = _free_offset()
+    offset = free_offset(ports=PORTS)
     with (folder / "optout.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "uid2.cli.main", "optout", "serve", "--config", str(folder / "optout.json")],
@@ -120,21 +122,3 @@ def _await_ready(running: RunningOptOut) -> None:
                 return
         time.sleep(0.05)
     raise AssertionError(f"not ready: {running.log}")
-
-
-def _free_offset() -> int:
-    start = os.getpid() % 700
-    for turn in range(700):
-        offset = 10_000 + (start + turn) % 700 * 13
-        if all(_free(port + offset) for port in PORTS):
-            return offset
-    raise AssertionError("no free ports")
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

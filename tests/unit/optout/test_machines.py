@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from cloud_stage import Cloud, members
 from optout_stage import INTERNAL, KEY, STORES, parameters
 
-from running_stack import OFFSETS, _free, command
+from running_stack import command, free_offset
 from uid2.protocol.ids import Environment
 from uid2.protocol.optout_log import iter_entries
 
@@ -50,14 +50,9 @@ class Machine:
 
 
 @contextlib.contextmanager
-def machine(folder: Path, turn: int, **more: Any) -> Iterator[Machine]:
+def machine(folder: Path, **more: Any) -> Iterator[Machine]:
     """A running service, stopped at the end."""
-    start = os.getpid() * 2 + turn
-    offset = next(
-        found
-        for found in (OFFSETS[(start + place) % len(OFFSETS)] for place in range(0, len(OFFSETS), 2))
-        if all(_free(port + found) for port in (8081, 8082, 9081))
-    )
+    offset = free_offset(ports=(8081, 8082, 9081))
     folder.mkdir()
     shutil.copytree(STORES / "operators", folder / "stores/operators")
     file, log = folder / "optout.json", folder / "log"
@@ -105,7 +100,7 @@ def test_what_one_took_before_it_stopped_is_told_and_written_by_the_other(tmp_pa
     cloud = Cloud()
     queue, bucket = cloud.queue(), cloud.bucket()
     settings = members(cloud, queue, bucket)
-    with machine(tmp_path / "one", 0, **settings) as one, machine(tmp_path / "two", 1, **settings) as two:
+    with machine(tmp_path / "one", **settings) as one, machine(tmp_path / "two", **settings) as two:
         cursor = two.tail()["cursor"]
         assert [one.replicate(n) for n in range(30)] == [200] * 30
         one.process.send_signal(signal.SIGTERM)
