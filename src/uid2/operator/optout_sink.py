@@ -1,6 +1,7 @@
 """Where a logout is made to last: the opt-out service or the local journal (operator, 8.5; opt-out chapter, 5)."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, final
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,8 @@ from uid2.protocol.secret import Secret
 from uid2.stores.optout_journal import OptOutJournal
 
 TIMEOUT_SECONDS: Final = 60.0
+# Logouts on their way at the same time; more wait their turn. Known to the enclave's configuration too.
+LOGOUT_THREADS: Final = 16
 JOURNAL_FILE: Final = "optout-journal.dat"
 DEVELOPMENT: Final = "development"
 
@@ -45,13 +48,17 @@ class JournalSink:
 
 @final
 class AttestedSink:
-    """The opt-out service, called as an attested operator; blocks a thread, not the loop."""
+    """The opt-out service, called as an attested operator; blocks a thread, not the loop.
+
+    The threads are its own: logouts that wait for a service that is away hold up neither attestation nor refreshes.
+    """
 
     def __init__(self, service: OptOutService) -> None:
         self._service = service
+        self._threads = ThreadPoolExecutor(LOGOUT_THREADS, thread_name_prefix="logout")
 
     async def record(self, optout: OptOutRequest) -> None:
-        await asyncio.to_thread(self._service.record, optout)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._service.record, optout)
 
 
 @final

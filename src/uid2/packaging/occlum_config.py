@@ -47,6 +47,7 @@ _QUEUE_BYTES: Final = 256 * MIB
 _LIBOS_THREADS: Final = 8
 _EXECUTOR_THREADS: Final = 12
 _REFRESH_THREADS: Final = 12
+_LOGOUT_THREADS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ def enclave_sizes(salts: int, optouts: int, members: Mapping[str, Any]) -> Encla
     _check_count("opt-outs", optouts, MOST_OPTOUTS)
     lanes = _whole(members, "bulk_threads", 0) or CORES
     queue = _whole(members, "bulk_queue_bytes", _QUEUE_BYTES)
-    needed = 1 + lanes + _EXECUTOR_THREADS + _REFRESH_THREADS + _LIBOS_THREADS
+    needed = 1 + lanes + _EXECUTOR_THREADS + _REFRESH_THREADS + _LOGOUT_THREADS + _LIBOS_THREADS
     threads = -(-needed // 16) * 16
     parts = (
         ("program", _PROGRAM),
@@ -112,6 +113,7 @@ def enclave_sizes(salts: int, optouts: int, members: Mapping[str, Any]) -> Encla
             "max_num_of_threads",
             threads,
             f"1 main + {lanes} bulk + {_EXECUTOR_THREADS} executor + {_REFRESH_THREADS} refresh"
+            f" + {_LOGOUT_THREADS} logout"
             f" + {_LIBOS_THREADS} LibOS, in sixteens",
         ),
         stack=Size("default_stack_size", _STACK, "Python's recursion limit with room to spare"),
