@@ -5,7 +5,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, final
+from typing import Final, final
 
 import msgspec
 
@@ -236,8 +236,3 @@ def _disk(folder: Path, what: str) -> Iterator[None]:
             f"cannot write {what} of the opt-out queue: {error.strerror or type(error).__name__}",
             next_step=f"check the space and rights of {folder}; what is in no file yet waits there",
         ) from None
-
-
-def queue_status(log: QueueLog, progress: Progress) -> dict[str, Any]:
-    """For /ops/status."""
-    return {"last": log.last, "written_to_files": progress.upto, "waiting": max(0, log.last - progress.upto)}
