@@ -65,11 +65,6 @@ def open_store_file(data: bytes, keys: Mapping[int, CloudKey], store: str) -> Op
         ) from None
 
 
-def decrypt_store_file(data: bytes, keys: Mapping[int, CloudKey], store: str) -> bytes:
-    """The plaintext alone; errors as of `open_store_file`."""
-    return open_store_file(data, keys, store).plaintext
-
-
 def encrypt_store_file(plaintext: bytes, key: CloudKey, iv: bytes) -> bytes:
     """`iv`: 12 fresh random bytes."""
     return write_json(

@@ -46,7 +46,7 @@ from uid2.admin.records import (
 from uid2.admin.transaction import Universe
 from uid2.admin.universe import initialise
 from uid2.protocol.api_keys import ApiKeyIndex
-from uid2.protocol.encrypted_file import decrypt_store_file
+from uid2.protocol.encrypted_file import open_store_file
 from uid2.protocol.errors import ConfigurationError, Uid2Error
 from uid2.protocol.ids import EpochMillis, Role, SiteId
 from uid2.protocol.keysets import KeyRing
@@ -346,11 +346,11 @@ def test_per_site_files_hold_what_the_site_may_have(universe: Universe, tmp_path
     cloud = {key.id: key for key in universe.look(lambda c: c.records(CLOUD_KEYS))}
     metadata = json.loads((tmp_path / "sites/encrypted/4_public/metadata.json").read_bytes())
     sealed = (tmp_path / metadata["sites"]["location"]).read_bytes()
-    assert {site.id for site in parse_sites(decrypt_store_file(sealed, cloud, "sites"))} == {3, 4}
+    assert {site.id for site in parse_sites(open_store_file(sealed, cloud, "sites").plaintext)} == {3, 4}
     assert metadata["version"] == json.loads((tmp_path / "sites/metadata.json").read_bytes())["version"]
     salts = json.loads((tmp_path / "salts/encrypted/3_private/metadata.json").read_bytes())
     location = salts["salts"][0]["location"]
-    rows = list(parse_salt_lines(decrypt_store_file((tmp_path / location).read_bytes(), cloud, "salts")))
+    rows = list(parse_salt_lines(open_store_file((tmp_path / location).read_bytes(), cloud, "salts").plaintext))
     assert (len(rows), salts["key_id"]) == (160, 1)
     # Nothing has changed: nothing is written.
     assert universe.run(generated_files.sync_encrypted_files).written == ()

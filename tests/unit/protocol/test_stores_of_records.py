@@ -7,7 +7,7 @@ import pytest
 
 from uid2.protocol import clients, enclaves, keypairs, keysets, operators, partners, services, sites
 from uid2.protocol.cloud_keys import encode_cloud_keys, parse_cloud_keys
-from uid2.protocol.encrypted_file import FileDecryptionError, decrypt_store_file, encrypt_store_file
+from uid2.protocol.encrypted_file import FileDecryptionError, encrypt_store_file, open_store_file
 from uid2.protocol.errors import StoreFormatError
 from uid2.protocol.ids import Role
 from uid2.protocol.metadata import encode_metadata, parse_metadata
@@ -39,7 +39,7 @@ def test_sample_file_reads_back_as_written(file: Path) -> None:
     parse, encode = CODECS[file.stem]
     data = file.read_bytes()
     if "encrypted" in file.parts:
-        data = decrypt_store_file(data, CLOUD_KEYS, file.stem)
+        data = open_store_file(data, CLOUD_KEYS, file.stem).plaintext
     records = parse(data)
     assert len(records) == len(json.loads(data))
     assert parse(encode(records)) == records
@@ -144,17 +144,17 @@ def test_secrets_do_not_show() -> None:
 def test_encrypted_file_round_trip_and_refusals() -> None:
     key = CLOUD_KEYS[5]
     sealed = encrypt_store_file(b"[]", key, bytes(12))
-    assert decrypt_store_file(sealed, CLOUD_KEYS, "sites") == b"[]"
+    assert open_store_file(sealed, CLOUD_KEYS, "sites").plaintext == b"[]"
     with pytest.raises(FileDecryptionError) as raised:
-        decrypt_store_file(sealed, {}, "sites")
+        open_store_file(sealed, {}, "sites")
     assert (raised.value.key_id, raised.value.status) == (5, "KEY_NOT_FOUND")
     assert raised.value.message == "No matching key found for S3 file decryption - key_id=5 store=sites"
     for broken in (b"[]", b"", b'{"key_id":5}', b'{"encrypted_payload":"AA=="}'):
         with pytest.raises(StoreFormatError, match=r"^Failed to parse JSON$"):
-            decrypt_store_file(broken, CLOUD_KEYS, "sites")
+            open_store_file(broken, CLOUD_KEYS, "sites")
     for payload in ("AA==", "*", json.loads(sealed)["encrypted_payload"][:-4] + "AAA="):
         with pytest.raises(FileDecryptionError, match=r"^Internal decryption failure - key_id=5 store=sites$") as wrong:
-            decrypt_store_file(json.dumps({"key_id": 5, "encrypted_payload": payload}).encode(), CLOUD_KEYS, "sites")
+            open_store_file(json.dumps({"key_id": 5, "encrypted_payload": payload}).encode(), CLOUD_KEYS, "sites")
         assert (wrong.value.key_id, wrong.value.status) == (5, "INTERNAL_DECRYPTION_FAILURE")
 
 
