@@ -4,13 +4,16 @@ const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ1234
 const SEPARATORS: &str = "cfhistuCFHISTU";
 const GUARDS: usize = 4;
 const LENGTH: usize = 9;
+/// What separators and guards leave of the alphabet.
+const LOTTERY: usize = 44;
 
 pub struct BucketIds {
     prefix: String,
+    plain: bool,
     guards: Vec<u8>,
-    lottery: Vec<u8>,
+    lottery: [u8; LOTTERY],
     /// By lottery character: the alphabet, and the one that fills up short texts.
-    alphabets: Vec<(Vec<u8>, Vec<u8>)>,
+    alphabets: Vec<([u8; LOTTERY], [u8; LOTTERY])>,
 }
 
 impl BucketIds {
@@ -18,43 +21,44 @@ impl BucketIds {
         let secret: Vec<u32> = secret.chars().map(u32::from).collect();
         let mut shuffled: Vec<u8> = ALPHABET.bytes().filter(|&byte| !SEPARATORS.as_bytes().contains(&byte)).collect();
         shuffle(&mut shuffled, &secret);
-        let lottery = shuffled[GUARDS..].to_vec();
+        let mut lottery = [0; LOTTERY];
+        lottery.copy_from_slice(&shuffled[GUARDS..]);
         let codes: Vec<u32> = lottery.iter().copied().map(u32::from).collect();
         let alphabets = lottery
             .iter()
             .map(|&first| {
                 let salt: Vec<u32> =
-                    [u32::from(first)].iter().chain(&secret).chain(&codes).take(lottery.len()).copied().collect();
-                let mut alphabet = lottery.clone();
+                    [u32::from(first)].iter().chain(&secret).chain(&codes).take(LOTTERY).copied().collect();
+                let mut alphabet = lottery;
                 shuffle(&mut alphabet, &salt);
                 let own: Vec<u32> = alphabet.iter().copied().map(u32::from).collect();
-                let mut filling = alphabet.clone();
+                let mut filling = alphabet;
                 shuffle(&mut filling, &own);
                 (alphabet, filling)
             })
             .collect();
-        BucketIds { prefix: prefix.to_owned(), guards: shuffled[..GUARDS].to_vec(), lottery, alphabets }
+        let plain = !prefix.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        BucketIds { prefix: prefix.to_owned(), plain, guards: shuffled[..GUARDS].to_vec(), lottery, alphabets }
     }
 
     /// Append the id of a bucket, prefix first.
     pub fn write(&self, number: u32, out: &mut Vec<u8>) {
-        let size = self.lottery.len();
         let checksum = number as usize % 100;
-        let (alphabet, filling) = &self.alphabets[checksum % size];
+        let (alphabet, filling) = &self.alphabets[checksum % LOTTERY];
         // Room for one guard before; at most six digits follow the lottery character.
         let mut text = [0u8; 24];
         let (mut start, mut end) = (1, 1);
         let mut digits = [0u8; 8];
         let (mut rest, mut count) = (number as usize, 0);
         loop {
-            digits[count] = alphabet[rest % size];
-            rest /= size;
+            digits[count] = alphabet[rest % LOTTERY];
+            rest /= LOTTERY;
             count += 1;
             if rest == 0 {
                 break;
             }
         }
-        text[end] = self.lottery[checksum % size];
+        text[end] = self.lottery[checksum % LOTTERY];
         end += 1;
         for &digit in digits[..count].iter().rev() {
             text[end] = digit;
@@ -75,14 +79,16 @@ impl BucketIds {
             return;
         }
         // The text between the two halves of the filling, cut to the middle nine characters.
-        let half = size / 2;
-        let skipped = (size + length - LENGTH) / 2;
-        let whole = filling[half..].iter().chain(&text[start..end]).chain(&filling[..half]);
-        out.extend(whole.skip(skipped).take(LENGTH));
+        let mut whole = [0u8; LOTTERY + LENGTH];
+        whole[..LOTTERY / 2].copy_from_slice(&filling[LOTTERY / 2..]);
+        whole[LOTTERY / 2..][..length].copy_from_slice(&text[start..end]);
+        whole[LOTTERY / 2 + length..][..LOTTERY / 2].copy_from_slice(&filling[..LOTTERY / 2]);
+        out.extend_from_slice(&whole[(LOTTERY + length - LENGTH) / 2..][..LENGTH]);
     }
 
-    pub fn prefix(&self) -> &str {
-        &self.prefix
+    /// Whether the prefix stands in a JSON string as it is.
+    pub fn plain(&self) -> bool {
+        self.plain
     }
 }
 

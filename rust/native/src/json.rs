@@ -310,6 +310,7 @@ impl Reader<'_> {
     fn string(&mut self) -> Result<Text, Trouble> {
         let start = self.at;
         let mut ascii = true;
+        self.at += plain_length(&self.data[start..]);
         loop {
             match self.byte() {
                 Some(b'"') => break,
@@ -418,10 +419,25 @@ impl Reader<'_> {
     }
 }
 
+/// A length of text, a multiple of eight, that has only printable ASCII other than quotes and backslashes.
+fn plain_length(text: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of some byte is set when one of them is zero; carries make others wrong only beside such a one.
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let plain = |eight: &&[u8; 8]| {
+        let word = u64::from_le_bytes(**eight);
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        (word & HIGH) | control | zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\'))) == 0
+    };
+    text.as_chunks::<8>().0.iter().take_while(plain).count() * 8
+}
+
 /// Append a text as a JSON string, quotes included, escaped as the reference escapes it.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    if text.iter().any(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    // Every byte is looked at, which the processor does for many at once.
+    if text.iter().fold(false, |found, &byte| found | (byte < 0x20 || byte == b'"' || byte == b'\\')) {
         for &byte in text {
             match byte {
                 b'"' => out.extend_from_slice(b"\\\""),

@@ -22,7 +22,7 @@ use pyo3::types::{PyBytes, PyList};
 use bucket_ids::BucketIds;
 use mapping::{Options, Refusal, Tables};
 use normal::Hash;
-use optouts::{Group, Index};
+use optouts::{Directory, Index};
 use salts::{Layout, Table};
 use uids::Manner;
 
@@ -96,12 +96,12 @@ impl SaltTable {
 #[pyclass(frozen)]
 struct OptOutIndex {
     bytes: Bytes,
-    groups: Vec<Group>,
+    directory: Directory,
 }
 
 impl OptOutIndex {
     fn index(&self) -> PyResult<Index<'_>> {
-        let index = Index::of(self.bytes.get()).map(|index| index.grouped(&self.groups));
+        let index = Index::of(self.bytes.get()).map(|index| index.with(&self.directory));
         index.ok_or_else(|| PyValueError::new_err("not a packed opt-out index"))
     }
 }
@@ -122,8 +122,8 @@ fn damaged(_: optouts::Damaged) -> PyErr {
 impl OptOutIndex {
     #[new]
     fn new(buffer: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut index = OptOutIndex { bytes: Bytes::of(buffer)?, groups: Vec::new() };
-        index.groups = index.index()?.groups().map_err(damaged)?;
+        let mut index = OptOutIndex { bytes: Bytes::of(buffer)?, directory: Directory::default() };
+        index.directory = index.index()?.directory().map_err(damaged)?;
         Ok(index)
     }
 

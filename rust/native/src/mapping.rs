@@ -3,13 +3,12 @@
 use crate::bucket_ids::BucketIds;
 use crate::json::{parse, write_string, Document, Element, Trouble, Value, FIELDS};
 use crate::normal::{encode, of_email, of_phone, of_supplied_hash, sha256, Hash, HASH_TEXT};
-use crate::optouts::{Index, Probe};
+use crate::optouts::Index;
 use crate::salts::{Material, Row, Table};
 use crate::uids::{raw_uid, Manner, Version};
 
 /// Identifiers that go through the stages together: enough to hide the waits for memory, few enough for the cache.
 const BATCH: usize = 32;
-const REFINEMENTS: usize = 3;
 const DAY_MS: i128 = 86_400_000;
 const PREVIOUS_UID_MS: i128 = 90 * DAY_MS;
 const FULL_TABLE: usize = 1 << 20;
@@ -31,6 +30,12 @@ pub struct Tables<'a> {
     pub optouts: &'a [Index<'a>],
     /// First-level hashes of fresh opt-outs.
     pub fresh: &'a [Hash],
+}
+
+impl Tables<'_> {
+    fn opted_out(&self, flh: &Hash) -> bool {
+        self.optouts.iter().any(|index| index.timestamp_of_hash(flh) > 0) || self.fresh.binary_search(flh).is_ok()
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -193,14 +198,13 @@ impl Run<'_> {
         let identity_type = (place >= 2) as u8;
         let mut scratch = Vec::with_capacity(64);
         let mut states = [State::Invalid; BATCH];
-        let mut probes = [Probe::default(); BATCH];
         let mut first = true;
         answer.counts[place][0] += elements.len() as u64;
         for batch in elements.chunks(BATCH) {
             for (state, element) in states.iter_mut().zip(batch) {
                 *state = self.hash(place, element, &mut scratch)?;
             }
-            self.look_up(identity_type, &mut states[..batch.len()], &mut probes);
+            self.look_up(identity_type, &mut states[..batch.len()]);
             for (state, element) in states.iter().zip(batch) {
                 let text = match element {
                     Element::Text(text) => Some(self.document.text(self.source, *text)),
@@ -240,44 +244,20 @@ impl Run<'_> {
         })
     }
 
-    fn look_up(&self, identity_type: u8, states: &mut [State], probes: &mut [Probe; BATCH]) {
+    fn look_up(&self, identity_type: u8, states: &mut [State]) {
         let (tables, options) = (self.tables, self.options);
-        for state in states.iter() {
-            if let State::Hashed(flh) = state {
-                tables.salts.prefetch(bucket_index(flh, tables.salts.layout.rows));
-            }
+        let hashes = states.iter().filter_map(|state| match state {
+            State::Hashed(flh) => Some(flh),
+            _ => None,
+        });
+        for flh in hashes.clone() {
+            tables.salts.prefetch(bucket_index(flh, tables.salts.layout.rows));
         }
-        let mut opted_out = [false; BATCH];
-        for index in tables.optouts {
-            let hashed = |state: &State| match state {
-                State::Hashed(flh) => Some(*flh),
-                _ => None,
-            };
-            for (probe, flh) in probes.iter_mut().zip(states.iter().map(hashed)) {
-                *probe = flh.map_or_else(Probe::default, |flh| index.probe(&flh));
-            }
-            for _ in 0..REFINEMENTS {
-                for (probe, state) in probes.iter_mut().zip(states.iter()) {
-                    if matches!(state, State::Hashed(_)) {
-                        index.refine(probe);
-                    }
-                }
-            }
-            for (probe, state) in probes.iter().zip(states.iter()) {
-                if matches!(state, State::Hashed(_)) {
-                    index.approach(probe);
-                }
-            }
-            for ((out, probe), flh) in opted_out.iter_mut().zip(probes.iter()).zip(states.iter().map(hashed)) {
-                if let Some(flh) = flh {
-                    *out |= index.finish(*probe, &flh) > 0;
-                }
-            }
-        }
-        for (state, out) in states.iter_mut().zip(opted_out) {
+        tables.optouts.iter().for_each(|index| index.prefetch(hashes.clone()));
+        for state in states {
             if let State::Hashed(flh) = state {
                 let named = (identity_type, *flh);
-                let out = out || tables.fresh.binary_search(flh).is_ok() || options.always.contains(&named);
+                let out = tables.opted_out(flh) || options.always.contains(&named);
                 if out && !options.never.contains(&named) {
                     *state = State::OptedOut;
                 }
@@ -390,12 +370,12 @@ pub fn write_bucket_id(ids: &BucketIds, number: u32, out: &mut Vec<u8>) {
     let start = out.len();
     out.push(b'"');
     ids.write(number, out);
-    if ids.prefix().bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    if ids.plain() {
+        out.push(b'"');
+    } else {
         let text = out[start + 1..].to_vec();
         out.truncate(start);
         write_string(out, &text);
-    } else {
-        out.push(b'"');
     }
 }
 

@@ -22,6 +22,7 @@ const INITIAL: [u32; 8] =
 
 /// SHA-256 of the parts one after the other. Messages of up to two blocks, which nearly all are, go to the compression
 /// function at once.
+#[inline(always)]
 pub fn sha256(parts: &[&[u8]]) -> Hash {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     if length > SHORT * BLOCK - 9 {
@@ -95,19 +96,18 @@ pub fn of_email(text: &[u8], scratch: &mut Vec<u8>) -> Option<HashText> {
     }
     let gmail = domain.eq_ignore_ascii_case(b"gmail.com");
     scratch.clear();
-    for &byte in local {
-        if byte == b'+' && gmail {
-            break;
-        }
-        if byte != b' ' && !(gmail && byte == b'.') {
-            scratch.push(byte.to_ascii_lowercase());
-        }
+    if gmail || local.contains(&b' ') {
+        let local = local.split(|&byte| byte == b'+' && gmail).next().unwrap_or_default();
+        scratch.extend(local.iter().filter(|&&byte| byte != b' ' && !(gmail && byte == b'.')));
+    } else {
+        scratch.extend_from_slice(local);
     }
     if scratch.is_empty() {
         return None;
     }
     scratch.push(b'@');
-    scratch.extend(domain.iter().map(u8::to_ascii_lowercase));
+    scratch.extend_from_slice(domain);
+    scratch.make_ascii_lowercase();
     Some(HashText::of(&sha256(&[scratch])))
 }
 

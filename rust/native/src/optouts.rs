@@ -10,11 +10,14 @@ pub const ROW: usize = 40;
 pub const ALWAYS: u64 = (1 << 56) - 1;
 const LONG_ID: u8 = 0x40;
 const INTEG: u8 = 1;
-/// Rows that are looked at one by one once a guess is this near.
+/// Rows of a cell on average: few enough for a guess within it to be near.
+const CELL: usize = 32;
+/// Parts of the range of hashes for each row. Seven of eight hashes without an opt-out fall into one without a row.
+const PARTS: usize = 8;
+/// Rows that are looked at one by one around a guess before halves are taken.
 const NEAR: usize = 8;
-const GUESSES: usize = 4;
-/// Cache lines fetched around the last guess.
-const AROUND: usize = 4;
+/// Rows fetched ahead on either side of a guess: nearly all lie that near.
+const AROUND: usize = 3;
 const TOGETHER: usize = 64;
 /// Guesses at the place of an id before halves are taken: ids are evenly spread as a rule, not by law.
 const ID_GUESSES: usize = 8;
@@ -29,13 +32,25 @@ pub struct Damaged;
 pub struct Index<'a> {
     rows: &'a [u8],
     order: &'a [u8],
-    groups: &'a [Group],
+    directory: &'a Directory,
     pub size: usize,
     pub environment: u8,
 }
 
+/// What is found out about an index when it is opened, so that a look-up reads few places.
+#[derive(Default)]
+pub struct Directory {
+    /// Hashes are evenly spread. A bit for each of many equal parts of their range: whether a row lies in it.
+    occupied: Vec<u64>,
+    /// The first row of each of fewer equal parts of the range, and the end of the last.
+    cells: Vec<u32>,
+    groups: Vec<Group>,
+}
+
+static EMPTY: Directory = Directory { occupied: Vec::new(), cells: Vec::new(), groups: Vec::new() };
+
 /// The places in the order by id that share a metadata byte; among them the ids are evenly spread.
-pub struct Group {
+struct Group {
     metadata: u8,
     begin: usize,
     end: usize,
@@ -51,9 +66,8 @@ struct IdProbe {
     end: usize,
 }
 
-/// A hash on its way to its place among the rows.
-#[derive(Clone, Copy, Default)]
-pub struct Probe {
+/// Where a hash must be among the rows, `low..=high`, and where it is likely to be.
+struct Place {
     wanted: u64,
     low: usize,
     high: usize,
@@ -70,16 +84,34 @@ impl<'a> Index<'a> {
             return None;
         }
         let (rows, order) = data[HEADER..].split_at(size * ROW);
-        Some(Index { rows, order, groups: &[], size, environment: data[16] })
+        Some(Index { rows, order, directory: &EMPTY, size, environment: data[16] })
     }
 
-    /// The same index, for look-ups by id.
-    pub fn grouped(self, groups: &'a [Group]) -> Self {
-        Index { groups, ..self }
+    /// The same index, for look-ups.
+    pub fn with(self, directory: &'a Directory) -> Self {
+        Index { directory, ..self }
     }
 
-    /// The groups of its order, found by a few steps each.
-    pub fn groups(&self) -> Result<Vec<Group>, Damaged> {
+    pub fn directory(&self) -> Result<Directory, Damaged> {
+        let mut directory = Directory {
+            occupied: vec![0; (self.size * PARTS).div_ceil(64)],
+            cells: Vec::with_capacity(self.size / CELL + 2),
+            groups: self.groups()?,
+        };
+        let (parts, count) = (directory.occupied.len() * 64, self.size / CELL + 1);
+        for (number, row) in self.rows.as_chunks::<ROW>().0.iter().enumerate() {
+            let (part, cell) = (scaled(leading_of(row), parts), scaled(leading_of(row), count));
+            directory.occupied[part / 64] |= 1 << (part % 64);
+            while directory.cells.len() <= cell {
+                directory.cells.push(number as u32);
+            }
+        }
+        directory.cells.resize(count + 1, self.size as u32);
+        Ok(directory)
+    }
+
+    /// A few steps for each.
+    fn groups(&self) -> Result<Vec<Group>, Damaged> {
         let (mut groups, mut begin) = (Vec::new(), 0);
         while begin < self.size {
             let metadata = self.row_at(begin)?[39];
@@ -100,93 +132,82 @@ impl<'a> Index<'a> {
     }
 
     fn leading(&self, number: usize) -> u64 {
-        u64::from_be_bytes(self.row(number)[..8].try_into().unwrap_or_default())
+        leading_of(self.row(number))
     }
 
-    /// Begin the search of a hash; hashes are evenly spread, so the first guess is near.
-    pub fn probe(&self, flh: &Hash) -> Probe {
-        let wanted = u64::from_be_bytes(flh[..8].try_into().unwrap_or_default());
-        let guess = scaled(wanted, self.size).min(self.size.saturating_sub(1));
-        let probe = Probe { wanted, low: 0, high: self.size, guess };
-        self.prefetch(&probe);
-        probe
-    }
-
-    /// One step nearer; the row it looks at next is fetched ahead.
-    pub fn refine(&self, probe: &mut Probe) {
-        if probe.low >= probe.high {
-            return;
+    fn place(&self, prefix: &[u8]) -> Place {
+        let wanted = leading_of(prefix);
+        let cells = &self.directory.cells[..];
+        if cells.len() < 2 {
+            return Place { wanted, low: 0, high: self.size, guess: scaled(wanted, self.size) };
         }
-        let here = self.leading(probe.guess);
-        if here < probe.wanted {
-            probe.low = probe.guess + 1;
-            let step = scaled(probe.wanted - here, self.size);
-            probe.guess = probe.guess.saturating_add(step + 1);
-        } else {
-            // The first of several equal rows is sought, so this one stays within.
-            probe.high = probe.guess;
-            let step = scaled(here - probe.wanted, self.size);
-            probe.guess = probe.guess.saturating_sub(step + 1);
-        }
-        if probe.low < probe.high {
-            probe.guess = probe.guess.clamp(probe.low, probe.high - 1);
-            self.prefetch(probe);
-        }
+        let count = cells.len() - 1;
+        let cell = scaled(wanted, count);
+        let (low, high) = (cells[cell] as usize, cells[cell + 1] as usize);
+        let within = wanted.wrapping_mul(count as u64);
+        Place { wanted, low, high, guess: low + scaled(within, high - low) }
     }
 
-    fn prefetch(&self, probe: &Probe) {
-        prefetch(self.rows, probe.guess * ROW);
+    fn part(&self, flh: &Hash) -> usize {
+        scaled(leading_of(flh), self.directory.occupied.len() * 64)
     }
 
-    /// Fetch what lies around the guess, for `finish`.
-    pub fn approach(&self, probe: &Probe) {
-        let at = (probe.guess * ROW).saturating_sub(LINE);
-        for line in 0..AROUND {
-            prefetch(self.rows, at + line * LINE);
+    /// Whether a row may be there; most hashes without one are told at this price.
+    fn may_hold(&self, flh: &Hash) -> bool {
+        let part = self.part(flh);
+        self.directory.occupied.get(part / 64).is_none_or(|bits| bits >> (part % 64) & 1 != 0)
+    }
+
+    /// Fetch ahead what look-ups of these hashes are likely to read, in loops in which many waits for memory overlap.
+    pub fn prefetch<'h>(&self, hashes: impl Iterator<Item = &'h Hash> + Clone) {
+        for flh in hashes.clone() {
+            prefetch(&self.directory.occupied, self.part(flh) / 64);
+        }
+        for flh in hashes.filter(|flh| self.may_hold(flh)) {
+            let guess = self.place(flh).guess;
+            let begin = guess.saturating_sub(AROUND) * ROW;
+            for at in (begin..(guess + AROUND + 1) * ROW).step_by(LINE) {
+                prefetch(self.rows, at);
+            }
         }
     }
 
-    /// Epoch seconds of the latest opt-out of the hash whose probe this is, 0 when there is none.
-    pub fn finish(&self, probe: Probe, flh: &Hash) -> u64 {
+    /// Epoch seconds of the latest opt-out of a hash, 0 when there is none.
+    pub fn timestamp_of_hash(&self, flh: &Hash) -> u64 {
         if *flh == [0; 32] {
             return ALWAYS;
         }
         if *flh == [0xFF; 32] {
             return 0;
         }
-        self.rows_of(probe, &flh[..16]).map(seconds).max().unwrap_or(0)
+        if !self.may_hold(flh) {
+            return 0;
+        }
+        self.rows_of(&flh[..16]).map(seconds).max().unwrap_or(0)
     }
 
-    /// The rows of the hash with these first 16 bytes, whose probe this is.
-    fn rows_of<'b>(&'b self, probe: Probe, prefix: &'b [u8]) -> impl Iterator<Item = &'a [u8]> + 'b {
-        let rows = (self.lower_bound(probe)..self.size).map(|number| self.row(number));
+    /// The rows of the hash with these first 16 bytes.
+    fn rows_of<'b>(&'b self, prefix: &'b [u8]) -> impl Iterator<Item = &'a [u8]> + 'b {
+        let rows = (self.lower_bound(self.place(prefix))..self.size).map(|number| self.row(number));
         rows.skip_while(move |row| &row[..16] < prefix).take_while(move |row| &row[..16] == prefix)
     }
 
     /// Those of the rows for whose hash and id this index has no time from theirs less the tolerance on.
     pub fn missing(&self, rows: &[[u8; ROW]], tolerance: u64) -> Vec<u8> {
         let mut missing = Vec::new();
-        let mut probes = Vec::with_capacity(TOGETHER);
-        for batch in rows.chunks(TOGETHER) {
-            probes.clear();
-            probes.extend(batch.iter().map(|row| self.probe(&prefix_as_hash(row))));
-            for _ in 0..GUESSES {
-                probes.iter_mut().for_each(|probe| self.refine(probe));
-            }
-            for (probe, row) in probes.iter().zip(batch) {
-                let enough = seconds(row).saturating_sub(tolerance);
-                let same = |held: &[u8]| held[16..32] == row[16..32] && held[39] == row[39] && seconds(held) >= enough;
-                if !self.rows_of(*probe, &row[..16]).any(same) {
-                    missing.extend_from_slice(row);
-                }
+        for row in rows {
+            let enough = seconds(row).saturating_sub(tolerance);
+            let same = |held: &[u8]| held[16..32] == row[16..32] && held[39] == row[39] && seconds(held) >= enough;
+            if !self.rows_of(&row[..16]).any(same) {
+                missing.extend_from_slice(row);
             }
         }
         missing
     }
 
-    /// The first row that is not before the probe: by single steps from a good guess, else by halves.
-    fn lower_bound(&self, probe: Probe) -> usize {
-        let Probe { wanted, mut low, mut high, guess } = probe;
+    /// The first row that is not before the wanted one: by single steps from a good guess, else by halves.
+    fn lower_bound(&self, place: Place) -> usize {
+        let Place { wanted, mut low, mut high, guess } = place;
         if guess < self.size && self.leading(guess) < wanted {
             let last = (guess + 1 + NEAR).min(high);
             if let Some(found) = (guess + 1..last).find(|&at| self.leading(at) >= wanted) {
@@ -204,25 +225,11 @@ impl<'a> Index<'a> {
         low + lower_bound(high.saturating_sub(low), |at| self.leading(low + at) < wanted)
     }
 
-    pub fn timestamp_of_hash(&self, flh: &Hash) -> u64 {
-        let mut probe = self.probe(flh);
-        for _ in 0..GUESSES {
-            self.refine(&mut probe);
-        }
-        self.finish(probe, flh)
-    }
-
     pub fn timestamps_of_hashes(&self, hashes: &[Hash]) -> Vec<u64> {
         let mut found = Vec::with_capacity(hashes.len());
-        let mut probes = Vec::with_capacity(TOGETHER);
         for batch in hashes.chunks(TOGETHER) {
-            probes.clear();
-            probes.extend(batch.iter().map(|flh| self.probe(flh)));
-            for _ in 0..GUESSES {
-                probes.iter_mut().for_each(|probe| self.refine(probe));
-            }
-            probes.iter().for_each(|probe| self.approach(probe));
-            found.extend(probes.iter().zip(batch).map(|(probe, flh)| self.finish(*probe, flh)));
+            self.prefetch(batch.iter());
+            found.extend(batch.iter().map(|flh| self.timestamp_of_hash(flh)));
         }
         found
     }
@@ -273,7 +280,7 @@ impl<'a> Index<'a> {
     /// None for what is no raw UID of this deployment, or of a kind of which there is none.
     fn id_probe(&self, text: &[u8]) -> Option<IdProbe> {
         let (metadata, key) = id_of(text, self.environment)?;
-        let &Group { begin, end, .. } = self.groups.iter().find(|group| group.metadata == metadata)?;
+        let &Group { begin, end, .. } = self.directory.groups.iter().find(|group| group.metadata == metadata)?;
         let size = end - begin;
         let guess = (begin + scaled(leading_of(&key), size)).min(end - 1);
         Some(IdProbe { key, low: begin, high: end, guess, size, end })
@@ -334,13 +341,6 @@ impl<'a> Index<'a> {
     fn row_at(&self, place: usize) -> Result<&'a [u8], Damaged> {
         self.number_at(place).map(|number| self.row(number))
     }
-}
-
-/// A hash for a probe, which looks at the first bytes alone.
-fn prefix_as_hash(row: &[u8; ROW]) -> Hash {
-    let mut hash = [0; 32];
-    hash[..16].copy_from_slice(&row[..16]);
-    hash
 }
 
 /// Metadata byte and id key: the order of the look-up by id.

@@ -95,18 +95,15 @@ class OptOutIndex:
             return ALWAYS
         if flh == ONES_HASH:
             return 0
-        size = self.size
-        if not size:
-            return 0
-        wanted = flh[:16]
-        row, latest = self._first(wanted, size), 0
-        while row < size:
-            data = self._row(row)
-            if data[:16] > wanted:
+        size, leading_of, buffer = self.size, _LEADING.unpack_from, self.buffer
+        (leading,) = leading_of(flh)
+        latest = 0
+        for row in range(self._first(leading), size):
+            if leading_of(buffer, HEADER_LENGTH + row * ROW)[0] != leading:
                 break
-            if data[:16] == wanted:
+            data = self._row(row)
+            if data[:16] == flh[:16]:
                 latest = max(latest, int.from_bytes(data[32:39], "little"))
-            row += 1
         return latest
 
     def missing_rows(self, rows: bytes | memoryview, tolerance: int) -> bytes:
@@ -117,7 +114,7 @@ class OptOutIndex:
     def _covers(self, row: bytes, tolerance: int) -> bool:
         prefix, id_and_metadata = row[:16], (row[16:32], row[39])
         enough = int.from_bytes(row[32:39], "little") - tolerance
-        for place in range(self._first(prefix, self.size) if self.size else 0, self.size):
+        for place in range(self._first(_LEADING.unpack_from(row)[0]), self.size):
             held = self._row(place)
             if held[:16] > prefix:
                 break
@@ -142,26 +139,30 @@ class OptOutIndex:
             earliest = seconds if earliest is None else min(earliest, seconds)
         return earliest
 
-    def _first(self, wanted: bytes, size: int) -> int:
-        """The first row whose leading bytes are not below those of a hash prefix."""
-        buffer, leading_of = self.buffer, _LEADING.unpack_from
-        leading = int.from_bytes(wanted[:8], "big")
+    def _first(self, leading: int) -> int:
+        """The first row whose leading bytes are not below those of a hash, given as a number."""
+        size, buffer, leading_of = self.size, self.buffer, _LEADING.unpack_from
+        if not size:
+            return 0
         # Hashes are evenly spread: a few steps lead to within some rows, the rest is walked.
         row = leading * size >> 64
         for _ in range(_GUESSES):
             distance = (leading - leading_of(buffer, HEADER_LENGTH + row * ROW)[0]) * size >> 64
-            row = min(max(row + distance, 0), size - 1)
+            row += distance
+            if row < 0:
+                row = 0
+            elif row >= size:
+                row = size - 1
             if -_NEAR < distance < _NEAR:
                 break
-        for _ in range(_STEPS):
-            if leading_of(buffer, HEADER_LENGTH + row * ROW)[0] < leading:
-                row += 1
-                if row == size:
-                    return row
-            elif not row or leading_of(buffer, HEADER_LENGTH + row * ROW - ROW)[0] < leading:
-                return row
-            else:
-                row -= 1
+        if leading_of(buffer, HEADER_LENGTH + row * ROW)[0] < leading:
+            for after in range(row + 1, min(row + _STEPS, size)):
+                if leading_of(buffer, HEADER_LENGTH + after * ROW)[0] >= leading:
+                    return after
+        else:
+            for after in range(row, max(row - _STEPS, 0), -1):
+                if leading_of(buffer, HEADER_LENGTH + after * ROW - ROW)[0] < leading:
+                    return after
         return bisect_left(range(size), leading, key=lambda row: leading_of(buffer, HEADER_LENGTH + row * ROW)[0])
 
     def timestamps_of_hashes(self, hashes: Sequence[FirstLevelHash]) -> list[int]:

@@ -259,6 +259,10 @@ def test_a_bucket_that_is_away_holds_up_nobody_and_is_made_up_for(
             # The own tail needs no bucket.
             assert (await follow(one, mine, 1))[0] == [1]
             assert await one.context.shared.merge() is False
+            # The writer tries in its own time.
+            async with asyncio.timeout(20):
+                while len(one.context.shared.status()["problems"]) < 2:
+                    await asyncio.sleep(0.01)
             assert one.context.shared.status()["problems"] == ["the bucket is away"] * 2
             assert one.context.shared.unsent == 1
         assert (await follow(two, theirs, 1))[0] == [1]
