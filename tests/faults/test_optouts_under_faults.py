@@ -1,6 +1,6 @@
 """No answered opt-out is lost, none comes of nothing, no attempt gives two, whatever fails and whenever.
 
-UID2_FAULT_SEEDS and UID2_FAULT_LOGOUTS make it longer (`make soak`).
+UID2_FAULT_SEEDS and UID2_FAULT_LOGOUTS make it longer (`make soak`); UID2_FAULT_FIRST goes on where another run ended.
 """
 
 import contextlib
@@ -18,19 +18,20 @@ from uid2.protocol.ids import EpochMillis
 from uid2.protocol.salts import parse_salt_metadata
 
 SEEDS = int(os.environ.get("UID2_FAULT_SEEDS", "20"))
+FIRST = int(os.environ.get("UID2_FAULT_FIRST", "0"))
 LOGOUTS = int(os.environ.get("UID2_FAULT_LOGOUTS", "1000"))
 CALM_LOGOUTS = 100
 
 
 @pytest.mark.slow
 def test_answered_optouts_survive_every_fault(tmp_path: Path, record_property: Any) -> None:
-    random = Random(0)
+    random = Random(FIRST)
     with running_stage(tmp_path, random) as stage, contextlib.ExitStack() as closing:
         metadata = parse_salt_metadata((stage.state.stores / "salts/metadata.json").read_bytes(), EpochMillis(0))
         books = Books(metadata.first_level)
         campaign = Campaign(stage, books)
         closing.callback(campaign.close)
-        for seed in range(SEEDS):
+        for seed in range(FIRST, FIRST + SEEDS):
             campaign.run(seed, LOGOUTS)
             print(f"seed {seed}: {books.figures()} {dict(campaign.faults)}", flush=True)
         times = spread_seconds(campaign, CALM_LOGOUTS)

@@ -26,6 +26,7 @@ from uid2.protocol.encoding import decode_base64, encode_base64
 from uid2.protocol.envelope import NONCE_LENGTH, open_response, seal_request
 from uid2.protocol.errors import ConfigurationError, InternalTokenError
 from uid2.protocol.ids import EpochMillis
+from uid2.stores.tls import trusted_roots
 
 IV_LENGTH: Final = 12
 KEY_LENGTH: Final = 32
@@ -60,7 +61,9 @@ class OperatorClient:
         self._sleep = sleep
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError("the operator's address is not a URL", next_step="use http://HOST:PORT")
-        self._http = httpx.Client(base_url=url, transport=transport, timeout=TIMEOUT_SECONDS, trust_env=False)
+        self._http = httpx.Client(
+            base_url=url, transport=transport, verify=trusted_roots(), timeout=TIMEOUT_SECONDS, trust_env=False
+        )
 
     def __enter__(self) -> Self:
         return self

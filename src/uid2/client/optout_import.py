@@ -16,6 +16,7 @@ from uid2.client.optout_rows import BadRow, OptOutRow
 from uid2.protocol.encoding import encode_base64
 from uid2.protocol.errors import ConfigurationError, DependencyError
 from uid2.protocol.secret import Secret
+from uid2.stores.tls import trusted_roots
 
 PATH: Final = "/optout/replicate"
 INSTANCE: Final = "uid2-admin"
@@ -64,7 +65,11 @@ class OptOutImport:
         remaining = iter(rows)
         limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
         async with httpx.AsyncClient(
-            transport=self._transport, timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False
+            transport=self._transport,
+            verify=trusted_roots(),
+            timeout=TIMEOUT_SECONDS,
+            limits=limits,
+            trust_env=False,
         ) as client:
             while batch := list(islice(remaining, BATCH_ROWS)):
                 await self._bring(client, batch)

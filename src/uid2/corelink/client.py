@@ -10,6 +10,7 @@ from uid2.corelink.clock import skew_of
 from uid2.protocol.errors import DependencyError
 from uid2.service.clock import Clock
 from uid2.stores.sources.open_sockets import OpenSockets
+from uid2.stores.tls import trusted_roots
 
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
 LONGEST_CALL_SECONDS: Final = 60.0
@@ -41,7 +42,12 @@ class CoreClient:
         self._sockets = OpenSockets()
         limits = httpx.Limits(max_connections=16, max_keepalive_connections=4, keepalive_expiry=5.0)
         self._client = httpx.Client(
-            timeout=timeout, limits=limits, transport=transport, follow_redirects=False, trust_env=False
+            timeout=timeout,
+            limits=limits,
+            transport=transport,
+            verify=trusted_roots(),
+            follow_redirects=False,
+            trust_env=False,
         )
 
     def get(self, url: str, headers: Mapping[str, str], limit: int = LARGEST_ANSWER) -> CoreAnswer:

@@ -17,6 +17,7 @@ import httpx
 
 from uid2.devstack.state import write_private
 from uid2.protocol.errors import DependencyError
+from uid2.stores.tls import trusted_roots
 
 READY_SECONDS: Final = 600.0
 POLL_SECONDS: Final = 0.1
@@ -73,7 +74,7 @@ class Children:
     def await_ready(self, child: Child) -> int | None:
         """None when the child is ready, else the exit code to end with. DependencyError when it takes too long."""
         deadline = time.monotonic() + READY_SECONDS
-        with httpx.Client(timeout=2.0, trust_env=False) as http:
+        with httpx.Client(verify=trusted_roots(), timeout=2.0, trust_env=False) as http:
             while time.monotonic() < deadline:
                 status = self.first_exit()
                 if status is not None:

@@ -21,6 +21,7 @@ from uid2.protocol.errors import DependencyError, StoreUnavailableError
 from uid2.protocol.optout_log import LARGEST_TIMESTAMP, check_size
 from uid2.service.clock import Clock, Entropy
 from uid2.stores.sources.presigned import PresignedSource, shown_address
+from uid2.stores.tls import trusted_roots
 
 REFRESH_PATH: Final = "/optout/refresh"
 TAIL_PATH: Final = "/optout/tail"
@@ -66,7 +67,11 @@ class OptOutService:
         self._api_uri = api_uri
         self._sleep = sleep
         self._client = httpx.Client(
-            transport=transport, timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False
+            transport=transport,
+            verify=trusted_roots(),
+            timeout=TIMEOUT_SECONDS,
+            follow_redirects=False,
+            trust_env=False,
         )
         self._content = PresignedSource(transport)
 

@@ -16,6 +16,7 @@ from uid2.protocol.ids import Environment, EpochSeconds
 from uid2.protocol.optout_log import OptOutEntry
 from uid2.protocol.secret import Secret
 from uid2.stores.optout_journal import OptOutJournal
+from uid2.stores.tls import trusted_roots
 
 TIMEOUT_SECONDS: Final = 60.0
 # Logouts on their way at the same time; more wait their turn. Known to the enclave's configuration too.
@@ -103,7 +104,7 @@ class OptOutServiceSink:
 
 def open_client() -> httpx.AsyncClient:
     """The client for the service; redirects are not followed, the environment's proxies do not count."""
-    return httpx.AsyncClient(timeout=TIMEOUT_SECONDS, trust_env=False)
+    return httpx.AsyncClient(verify=trusted_roots(), timeout=TIMEOUT_SECONDS, trust_env=False)
 
 
 def entry_of(optout: OptOutRequest) -> OptOutEntry:

@@ -16,6 +16,8 @@ from uid2.protocol.errors import DependencyError, Uid2Error
 from uid2.service.clock import Clock, Entropy
 
 WAIT_SECONDS: Final = 25
+# While opt-outs come without a break they are taken together; one that comes alone does not wait for this.
+GATHER_SECONDS: Final = 0.03
 # Where the service has no live tail: how long until it is asked again.
 UNSUPPORTED_SECONDS: Final = 300.0
 _PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.0)
@@ -136,7 +138,7 @@ class OptOutTail:
         else:
             await self._take(page.entries)
         self._cursor = page.cursor
-        return 0.0
+        return GATHER_SECONDS if page.entries else 0.0
 
     def _failed(self, error: Uid2Error) -> float:
         self._failures += 1

@@ -30,6 +30,7 @@ from uid2.protocol.partners import Partner
 from uid2.service.clock import Clock
 from uid2.service.health import Health
 from uid2.service.metrics import Metrics
+from uid2.stores.tls import trusted_roots
 
 PAUSE_SECONDS: Final = 3600.0
 LOOK_SECONDS: Final = 1.0
@@ -171,7 +172,7 @@ class Forwarding:
         ]
 
     async def _send(self) -> None:
-        async with httpx.AsyncClient(transport=self._transport, trust_env=False) as client:
+        async with httpx.AsyncClient(transport=self._transport, verify=trusted_roots(), trust_env=False) as client:
             try:
                 while True:
                     await self._follow_list(client)

@@ -12,7 +12,7 @@ from uid2.operator.context import OptOutRequest
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_service import OptOutService
 from uid2.operator.optout_source import OptOutServiceFiles
-from uid2.operator.optout_tail import UNSUPPORTED_SECONDS, OptOutTail
+from uid2.operator.optout_tail import GATHER_SECONDS, UNSUPPORTED_SECONDS, OptOutTail
 from uid2.protocol.errors import DependencyError, StoreFormatError, StoreUnavailableError
 from uid2.protocol.ids import Environment, EpochSeconds, FirstLevelHash, RawUid
 from uid2.protocol.optout_log import OptOutEntry, encode_entry
@@ -234,7 +234,7 @@ def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_
     data.load()
     data.take_entries(tail.catch_up(cursor))
     assert honoured(data) == [1, 2, 3]
-    assert asyncio.run(tail.step()) == 0.0
+    assert asyncio.run(tail.step()) == GATHER_SECONDS
     assert honoured(data) == [1, 2, 3, 4]
     assert [asked.url.params.get("after") for asked in double.asked if asked.url.path == "/optout/tail"] == [
         None,

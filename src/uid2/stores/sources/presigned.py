@@ -9,6 +9,7 @@ import httpx
 from uid2.protocol.errors import StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE, too_large
 from uid2.stores.sources.open_sockets import OpenSockets
+from uid2.stores.tls import trusted_roots
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 
@@ -22,7 +23,9 @@ class PresignedSource:
 
     def __init__(self, transport: httpx.BaseTransport | None = None) -> None:
         self._sockets = OpenSockets()
-        self._client = httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+        self._client = httpx.Client(
+            transport=transport, verify=trusted_roots(), timeout=TIMEOUT, follow_redirects=False, trust_env=False
+        )
 
     def read(self, path: str, limit: int = LARGEST_FILE) -> bytes:
         data = io.BytesIO()
