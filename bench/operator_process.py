@@ -127,8 +127,8 @@ def _await_ready(process: subprocess.Popen[bytes], port: int, log: Path) -> int:
 
 
 def free_offset(ports: Sequence[int] = PORTS) -> int:
-    """A distance at which all these ports are free."""
-    for offset in range(20_000 + os.getpid() % 5_000, 40_000, 7):
+    """A distance at which all these ports are free, and below those that the system gives to connections."""
+    for offset in range(12_000 + os.getpid() % 5_000, 23_000, 7):
         if all(_free(port + offset) for port in ports):
             return offset
     raise RuntimeError("no free ports")
