@@ -16,7 +16,8 @@ from uid2.protocol.errors import DependencyError, Uid2Error
 from uid2.service.clock import Clock, Entropy
 
 WAIT_SECONDS: Final = 25
-# While opt-outs come without a break they are taken together; one that comes alone does not wait for this.
+# Opt-outs that follow each other this closely are taken together from then on; one that comes alone does not wait.
+CLOSE_SECONDS: Final = 0.01
 GATHER_SECONDS: Final = 0.03
 # Where the service has no live tail: how long until it is asked again.
 UNSUPPORTED_SECONDS: Final = 300.0
@@ -91,8 +92,10 @@ class OptOutTail:
             return UNSUPPORTED_SECONDS
         if self._failures:
             _log.info("the live tail of opt-outs is back after %d failures", self._failures)
-        self._failures, self._answered = 0, self._clock.monotonic()
-        return await self._follow(page)
+        before, self._failures, self._answered = self._answered, 0, self._clock.monotonic()
+        close = before is not None and self._answered - before < CLOSE_SECONDS
+        pause = await self._follow(page)
+        return max(pause, GATHER_SECONDS if len(page.entries) > (0 if close else 1) else 0.0)
 
     async def _asked(self) -> TailPage | None:
         """The next page. A call waits for long: a thread of its own holds up neither other work nor the end."""
@@ -138,7 +141,7 @@ class OptOutTail:
         else:
             await self._take(page.entries)
         self._cursor = page.cursor
-        return GATHER_SECONDS if page.entries else 0.0
+        return 0.0
 
     def _failed(self, error: Uid2Error) -> float:
         self._failures += 1

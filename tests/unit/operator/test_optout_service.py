@@ -12,7 +12,7 @@ from uid2.operator.context import OptOutRequest
 from uid2.operator.optout_data import OptOutData
 from uid2.operator.optout_service import OptOutService
 from uid2.operator.optout_source import OptOutServiceFiles
-from uid2.operator.optout_tail import GATHER_SECONDS, UNSUPPORTED_SECONDS, OptOutTail
+from uid2.operator.optout_tail import CLOSE_SECONDS, GATHER_SECONDS, UNSUPPORTED_SECONDS, OptOutTail
 from uid2.protocol.errors import DependencyError, StoreFormatError, StoreUnavailableError
 from uid2.protocol.ids import Environment, EpochSeconds, FirstLevelHash, RawUid
 from uid2.protocol.optout_log import OptOutEntry, encode_entry
@@ -217,11 +217,11 @@ def honoured(data: OptOutData) -> list[int]:
     return [n for n, flh in enumerate(HASHES) if data.view.timestamp_of_hash(FirstLevelHash(flh))]
 
 
-def tail_of(service: OptOutService, data: OptOutData) -> OptOutTail:
+def tail_of(service: OptOutService, data: OptOutData, clock: FixedClock | None = None) -> OptOutTail:
     async def take(entries: tuple[tuple[bytes, bytes, int], ...]) -> None:
         data.take_entries(entries)
 
-    return OptOutTail(service, data.refresh, take, FixedClock(), SystemEntropy())
+    return OptOutTail(service, data.refresh, take, clock or FixedClock(), SystemEntropy())
 
 
 def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_
     data.load()
     data.take_entries(tail.catch_up(cursor))
     assert honoured(data) == [1, 2, 3]
-    assert asyncio.run(tail.step()) == GATHER_SECONDS
+    asyncio.run(tail.step())
     assert honoured(data) == [1, 2, 3, 4]
     assert [asked.url.params.get("after") for asked in double.asked if asked.url.path == "/optout/tail"] == [
         None,
@@ -243,6 +243,22 @@ def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_
         "a-3",
         "a-3",
     ]
+
+
+def test_opt_outs_in_close_succession_are_taken_together(
+    double: Double, service: OptOutService, tmp_path: Path
+) -> None:
+    double.answers["/optout/refresh"] = [listed()]
+    double.answers["/optout/tail"] = [page("a-0"), page("a-1", 1), page("a-2", 2), page("a-3", 3), page("a-5", 4, 5)]
+    data, clock = data_of(service, tmp_path), FixedClock()
+    tail = tail_of(service, data, clock)
+    assert asyncio.run(tail.step()) == 0.0
+    pauses = []
+    for seconds in (1.0, CLOSE_SECONDS, CLOSE_SECONDS / 2, 1.0):
+        clock.advance(int(seconds * 1000))
+        pauses.append(asyncio.run(tail.step()))
+    assert pauses == [0.0, 0.0, GATHER_SECONDS, GATHER_SECONDS]
+    assert honoured(data) == [1, 2, 3, 4, 5]
 
 
 def test_a_gap_loads_the_files_before_its_cursor_counts(double: Double, service: OptOutService, tmp_path: Path) -> None:
