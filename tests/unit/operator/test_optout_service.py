@@ -228,13 +228,14 @@ def test_files_then_what_came_since(double: Double, service: OptOutService, tmp_
     double.answers["/optout/refresh"] = [listed(DELTA)]
     double.answers["/" + DELTA] = [httpx.Response(200, content=file_of(1))]
     double.answers["/optout/tail"] = [page("a-1"), page("a-2", 2), page("a-3", 3), page("a-3"), page("a-4", 4)]
-    data = data_of(service, tmp_path)
-    tail = tail_of(service, data)
+    data, clock = data_of(service, tmp_path), FixedClock()
+    tail = tail_of(service, data, clock)
     cursor = tail.begin()
     data.load()
     data.take_entries(tail.catch_up(cursor))
     assert honoured(data) == [1, 2, 3]
-    asyncio.run(tail.step())
+    clock.advance(1000)
+    assert asyncio.run(tail.step()) == 0.0
     assert honoured(data) == [1, 2, 3, 4]
     assert [asked.url.params.get("after") for asked in double.asked if asked.url.path == "/optout/tail"] == [
         None,
