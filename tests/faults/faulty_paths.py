@@ -77,7 +77,7 @@ class FaultyPath:
         if self.partitioned:
             self.faults += 1
             # Half of them hear nothing for a while, the others are refused.
-            await asyncio.sleep(random.choice((0.0, random.uniform(0.2, 1.0))))
+            await asyncio.sleep(random.choice((0.0, random.uniform(0.2, 2.0))))
             raise _CutError
         if random.random() < weather.delay:
             self.faults += 1

@@ -1,5 +1,7 @@
 //! Bucket ids: a prefix and a Hashids text of nine characters or more.
 
+use crate::json;
+
 const ALPHABET: &str = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ1234567890";
 const SEPARATORS: &str = "cfhistuCFHISTU";
 const GUARDS: usize = 4;
@@ -37,7 +39,7 @@ impl BucketIds {
                 (alphabet, filling)
             })
             .collect();
-        let plain = !prefix.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\');
+        let plain = json::is_plain(prefix.as_bytes());
         BucketIds { prefix: prefix.to_owned(), plain, guards: shuffled[..GUARDS].to_vec(), lottery, alphabets }
     }
 

@@ -433,11 +433,18 @@ fn plain_length(text: &[u8]) -> usize {
     text.as_chunks::<8>().0.iter().take_while(plain).count() * 8
 }
 
+/// Whether a text stands in a JSON string as it is.
+pub fn is_plain(text: &[u8]) -> bool {
+    // Every byte is looked at, which the processor does for many at once.
+    text.iter().fold(true, |plain, &byte| plain & (byte >= 0x20 && byte != b'"' && byte != b'\\'))
+}
+
 /// Append a text as a JSON string, quotes included, escaped as the reference escapes it.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    // Every byte is looked at, which the processor does for many at once.
-    if text.iter().fold(false, |found, &byte| found | (byte < 0x20 || byte == b'"' || byte == b'\\')) {
+    if is_plain(text) {
+        out.extend_from_slice(text);
+    } else {
         for &byte in text {
             match byte {
                 b'"' => out.extend_from_slice(b"\\\""),
@@ -451,8 +458,6 @@ pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
                 _ => out.push(byte),
             }
         }
-    } else {
-        out.extend_from_slice(text);
     }
     out.push(b'"');
 }

@@ -1,7 +1,7 @@
 """The command `uid2`. Every noun has its file; heavy imports wait until their command runs."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -22,8 +22,7 @@ from uid2.cli import (
 from uid2.protocol.errors import Uid2Error
 
 # httpx comes with a command line of its own, which takes longer to import than the rest of it.
-_modules: dict[str, Any] = sys.modules
-_modules.setdefault("httpx._main", None)
+cast("dict[str, Any]", sys.modules).setdefault("httpx._main", None)
 
 
 def show_version(wanted: bool) -> None:

@@ -8,7 +8,8 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import count
 from typing import Final, final
 
 from uid2.operator.optout_service import Entry, OptOutService, TailPage
@@ -76,6 +77,10 @@ class OptOutTail:
             _log.error("the live tail of opt-outs cannot be reached: %s", error.message)
         return tuple(entries)
 
+    def pauses(self) -> Iterator[float]:
+        """Between attempts at the first load of files: whoever starts serves nobody meanwhile."""
+        return (self._pause_after(failures) for failures in count())
+
     async def run(self) -> None:
         """Until cancelled."""
         while True:
@@ -94,8 +99,8 @@ class OptOutTail:
             _log.info("the live tail of opt-outs is back after %d failures", self._failures)
         before, self._failures, self._answered = self._answered, 0, self._clock.monotonic()
         close = before is not None and self._answered - before < CLOSE_SECONDS
-        pause = await self._follow(page)
-        return max(pause, GATHER_SECONDS if len(page.entries) > (0 if close else 1) else 0.0)
+        gathering = GATHER_SECONDS if len(page.entries) > (0 if close else 1) else 0.0
+        return await self._follow(page) or gathering
 
     async def _asked(self) -> TailPage | None:
         """The next page. A call waits for long: a thread of its own holds up neither other work nor the end."""
@@ -137,7 +142,7 @@ class OptOutTail:
                 _log.warning("there is a gap in the live tail of opt-outs: the files are loaded again")
             # The cursor counts only once the files before it are indexed.
             if not await self._refresh():
-                return self._pause()
+                return self._pause_after(self._failures)
         else:
             await self._take(page.entries)
         self._cursor = page.cursor
@@ -151,8 +156,8 @@ class OptOutTail:
                 error.message,
                 extra={"next_step": error.next_step},
             )
-        return self._pause()
+        return self._pause_after(self._failures)
 
-    def _pause(self) -> float:
-        longest = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+    def _pause_after(self, failures: int) -> float:
+        longest = _PAUSES[min(failures, len(_PAUSES) - 1)]
         return longest * (0.5 + int.from_bytes(self._entropy.bytes(_BYTES), "big") / 2**33)

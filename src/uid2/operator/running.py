@@ -288,8 +288,7 @@ class RunningOperator:
             optouts.load()
             return True
         tail = OptOutTail(self._service, optouts.refresh, self._take_entries, self._clock, self._entropy)
-        assert self.core is not None, "the service is known through Core"
-        for pause in self.core.pauses():
+        for pause in tail.pauses():
             cursor = tail.begin()
             try:
                 optouts.load()

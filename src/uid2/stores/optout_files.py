@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar, final, runtime_checkable
+from typing import Final, ParamSpec, Protocol, TypeVar, final, runtime_checkable
 
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
@@ -22,6 +22,8 @@ DAY_SECONDS: Final = 86_400
 # Deltas may arrive this many rotation intervals after their window.
 GRACE_INTERVALS: Final = 3
 F = TypeVar("F")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,8 @@ class OptOutFiles:
     def _fetch_missing(self) -> None:
         if self._source is None:
             return
-        listed = ((path, OptOutFileName.parse(path)) for path in self._source.list(self._folder))
-        named = [(path, name) for path, name in listed if name is not None]
+        paths = _in_two_attempts(self._source.list, self._folder)
+        named = [(path, name) for path in paths if (name := OptOutFileName.parse(path)) is not None]
         wanted = [
             (path, self._consumer / name.kind / path.rsplit("/", 1)[-1])
             for path, name in reaching_back(named, lambda item: item[1], self._grace)
@@ -108,7 +110,7 @@ class OptOutFiles:
         missing = [(path, target) for path, target in wanted if not _whole(target)]
         for number, (path, target) in enumerate(missing):
             self._transfers.pending(len(missing) - number)
-            self._fetch(self._source, path, target)
+            _in_two_attempts(self._fetch, self._source, path, target)
         self._transfers.pending(0)
 
     def _fetch(self, source: BlobSource, path: str, target: Path) -> None:
@@ -166,6 +168,14 @@ def reaching_back(files: Iterable[F], name_of: Callable[[F], OptOutFileName], gr
         or name.created is None
         or name.created >= oldest
     ]
+
+
+def _in_two_attempts(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
+    """One connection that is cut does not cost a refresh, after which there is a pause."""
+    try:
+        return call(*args, **named)
+    except StoreUnavailableError:
+        return call(*args, **named)
 
 
 def _whole(target: Path) -> bool:

@@ -195,6 +195,18 @@ def test_half_a_file_is_not_kept_and_fetched_again(
     assert [path.stat().st_size for path in tmp_path.rglob("*.dat")] == [144]
 
 
+def test_one_connection_that_ends_does_not_end_the_refresh(
+    double: Double, service: OptOutService, tmp_path: Path
+) -> None:
+    files = OptOutFiles(tmp_path, source=OptOutServiceFiles(service))
+    cut = httpx.ReadError("cut")
+    double.answers["/optout/refresh"] = [cut, listed(DELTA)]
+    double.answers["/" + DELTA] = [cut, cut, cut, httpx.Response(200, content=file_of(1, 2))]
+    with pytest.raises(StoreUnavailableError, match="ReadError"):
+        files.find()
+    assert [file.size for file in files.find()] == [144]
+
+
 def test_a_file_that_was_cut_on_the_disk_is_fetched_again(
     double: Double, service: OptOutService, tmp_path: Path
 ) -> None:
@@ -263,7 +275,7 @@ def test_opt_outs_in_close_succession_are_taken_together(
 
 
 def test_a_gap_loads_the_files_before_its_cursor_counts(double: Double, service: OptOutService, tmp_path: Path) -> None:
-    double.answers["/optout/refresh"] = [listed(), httpx.Response(500), listed(DELTA)]
+    double.answers["/optout/refresh"] = [listed(), *[httpx.Response(500)] * 2, listed(DELTA)]
     double.answers["/" + DELTA] = [httpx.Response(200, content=file_of(5))]
     double.answers["/optout/tail"] = [
         page("a-1"),
