@@ -83,10 +83,11 @@ test-package: dev-env ## build the sim enclave, run it in the sandbox beside Cor
 FIRST ?= 0
 SEEDS ?= 200
 LOGOUTS ?= 20000
+ROUND ?= 4000
 
-soak: dev-env ## hours of faults and of generated documents (FIRST=0 SEEDS=200 LOGOUTS=20000)
+soak: dev-env ## hours of faults and of generated documents (FIRST=0 SEEDS=200 LOGOUTS=20000 ROUND=4000)
 	@UID2_FUZZ_EXAMPLES=500 $(BIN)/pytest -s tests/fuzz
-	@UID2_FAULT_FIRST=$(FIRST) UID2_FAULT_SEEDS=$(SEEDS) UID2_FAULT_LOGOUTS=$(LOGOUTS) $(BIN)/pytest -s tests/faults
+	@UID2_FAULT_FIRST=$(FIRST) UID2_FAULT_SEEDS=$(SEEDS) UID2_FAULT_LOGOUTS=$(LOGOUTS) UID2_FAULT_ROUND=$(ROUND) $(BIN)/pytest -s tests/faults
 
 bench: dev-env ## measurements into bench/results/latest.json (QUICK=1: smaller tables)
 	@$(BIN)/python -m bench $(if $(QUICK),--quick)

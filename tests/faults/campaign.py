@@ -30,6 +30,8 @@ CALLERS = 72
 # A caller gives up before the operator does: its logout may be recorded all the same.
 CALLER_SECONDS = 3.0
 HONOUR_SECONDS = 60.0
+# A tail may be in a pause of 3 s after a connection that was silent for 2 s.
+RECOVERY_SECONDS = 5.0
 STORM = Weather(delay=0.2, cut=0.25)
 PATH_FAULTS = ("path partitioned", "paths reset")
 FAULTS = ("operator killed", "instance killed", "both instances killed", "instance halted", *PATH_FAULTS)
@@ -82,8 +84,10 @@ class Books:
 class Campaign:
     """`faults` counts what was done to programs and paths."""
 
-    def __init__(self, stage: Stage, books: Books) -> None:
+    def __init__(self, stage: Stage, books: Books, round_of_faults: int = 1000) -> None:
+        """Every kind of fault happens once, and two more to the paths, in so many logouts."""
         self.stage = stage
+        self._round = round_of_faults
         self.books = books
         self.faults: Counter[str] = Counter()
         credentials = stage.state.credentials
@@ -180,8 +184,10 @@ class Campaign:
                 future.result()
 
     def _plan(self, random: Random, logouts: int) -> list[tuple[int, str]]:
-        """Which faults happen at which logout: for each thousand every kind once, and two more of the paths."""
-        kinds = [kind for _ in range(max(1, logouts // 1000)) for kind in (*FAULTS, *random.choices(PATH_FAULTS, k=2))]
+        """Which faults happen at which logout."""
+        kinds = [
+            kind for _ in range(max(1, logouts // self._round)) for kind in (*FAULTS, *random.choices(PATH_FAULTS, k=2))
+        ]
         random.shuffle(kinds)
         return list(zip(sorted(random.sample(range(logouts), len(kinds))), kinds, strict=True))
 
@@ -239,6 +245,7 @@ class Campaign:
 
 def spread_seconds(campaign: Campaign, logouts: int) -> list[float]:
     """From the answer of a logout until each other operator refuses, nothing failing; one time per other operator."""
+    time.sleep(RECOVERY_SECONDS)
     times = []
     operators = range(len(campaign.stage.operators))
     for n in range(logouts):

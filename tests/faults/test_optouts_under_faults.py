@@ -1,6 +1,7 @@
 """No answered opt-out is lost, none comes of nothing, no attempt gives two, whatever fails and whenever.
 
 UID2_FAULT_SEEDS and UID2_FAULT_LOGOUTS make it longer (`make soak`); UID2_FAULT_FIRST goes on where another run ended.
+UID2_FAULT_ROUND logouts see every kind of fault; where they are few, programs are down most of the time.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from uid2.protocol.salts import parse_salt_metadata
 SEEDS = int(os.environ.get("UID2_FAULT_SEEDS", "20"))
 FIRST = int(os.environ.get("UID2_FAULT_FIRST", "0"))
 LOGOUTS = int(os.environ.get("UID2_FAULT_LOGOUTS", "1000"))
+ROUND = int(os.environ.get("UID2_FAULT_ROUND", "1000"))
 CALM_LOGOUTS = 100
 
 
@@ -29,7 +31,7 @@ def test_answered_optouts_survive_every_fault(tmp_path: Path, record_property: A
     with running_stage(tmp_path, random) as stage, contextlib.ExitStack() as closing:
         metadata = parse_salt_metadata((stage.state.stores / "salts/metadata.json").read_bytes(), EpochMillis(0))
         books = Books(metadata.first_level)
-        campaign = Campaign(stage, books)
+        campaign = Campaign(stage, books, ROUND)
         closing.callback(campaign.close)
         for seed in range(FIRST, FIRST + SEEDS):
             campaign.run(seed, LOGOUTS)

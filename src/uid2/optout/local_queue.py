@@ -18,7 +18,7 @@ from uid2.optout.queue_records import Record
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.ids import EpochMillis
 
-FOLLOW_SECONDS: Final = 0.2
+FOLLOW_SECONDS: Final = 0.05
 LARGEST_BATCH: Final = 1000
 # Longer than any caller repeats an attempt, and than any operator takes to come back to the tail.
 KEPT_MS: Final = 3600 * 1000
@@ -96,19 +96,20 @@ class LocalQueue:
                 )
 
     async def _follow(self) -> None:
-        """What other processes append."""
-        failing = False
+        """What other processes append, also where production has read it from the disk before."""
+        failing, told = False, 0
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                fresh = await asyncio.to_thread(self._log.refresh)
+                last = await asyncio.to_thread(self._log.refresh)
             except Uid2Error as error:
                 if not failing:
                     _log.error("%s", error.message, extra={"next_step": error.next_step})
                 failing = True
                 continue
             failing = False
-            if fresh:
+            if last > told:
+                told = last
                 self._changed()
 
     @contextlib.contextmanager

@@ -96,14 +96,16 @@ class QueueLog:
         return mark in self._marks
 
     def refresh(self) -> int:
-        """Read what other processes have appended; the number of new records. StoreUnavailableError."""
-        before = self._last
+        """Read what other processes have appended; the highest number, of whose records all were told.
+
+        StoreUnavailableError.
+        """
         try:
             with self._mutex, locked(self._lock_file, shared=True):
                 self._catch_up()
+                return self._last
         except OSError as error:
             raise self._unreadable(error) from None
-        return self._last - before
 
     def settle(self) -> None:
         """Put on the disk what a process may have left without, so that files never know more than the queue."""

@@ -1,11 +1,14 @@
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
+from uid2.optout.local_queue import LocalQueue
 from uid2.optout.messages import OptOutMessage
 from uid2.optout.queue_log import QueueLog
 from uid2.protocol.errors import DurabilityError
+from uid2.protocol.ids import EpochMillis
 
 
 def message(number: int, trace: str | None = None) -> OptOutMessage:
@@ -26,6 +29,27 @@ def test_the_same_attempt_counts_once_on_any_instance(tmp_path: Path) -> None:
     assert first.append([message(1, "a"), message(1, "a")], 1) == [1, 1]
     assert second.append([message(1, "a"), message(2, "a"), message(1, "b"), message(1)], 1) == [1, 2, 3, 4]
     assert QueueLog(tmp_path / "q", b"12345678").append([message(1, "a")], 1) == [1]
+
+
+def test_what_production_reads_first_is_told_as_well(tmp_path: Path) -> None:
+    here, elsewhere = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
+    told: list[int] = []
+
+    async def follow() -> None:
+        queue = LocalQueue(here, lambda: EpochMillis(1000), lambda: told.append(here.last))
+        following = asyncio.create_task(queue.run())
+        try:
+            for number in (1, 2, 3):
+                elsewhere.append([message(number)], 1000)
+                with queue.reader():
+                    assert here.last == number
+                while number not in told:
+                    await asyncio.sleep(0.01)
+        finally:
+            following.cancel()
+
+    asyncio.run(asyncio.wait_for(follow(), 10))
+    assert told == [1, 2, 3]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
