@@ -73,6 +73,7 @@ class SharedTail:
         self._foreign: dict[str, int] = {}
         self._problems: dict[str, str] = {}
         self._busy = 0
+        self._told = 0
 
     def knows(self, mark: bytes) -> bool:
         """Whether some instance has taken this attempt."""
@@ -85,10 +86,11 @@ class SharedTail:
 
     async def merge(self) -> bool:
         """One round of reading what others have written; whether it succeeded."""
-        before = self._log.last
         async with self._merging:
             good = await self._try("read", self._merge)
-        if self._log.last != before:
+        # What was told counts: a write that failed may have read new records before.
+        if self._log.last != self._told:
+            self._told = self._log.last
             self._changed()
         return good
 

@@ -5,6 +5,7 @@ sum = in existing deltas + in this window + held by other readers;   trips when 
 
 import itertools
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,14 @@ class TrafficRules:
 
     def counts(self, timestamp: int) -> bool:
         return not any(allowed.holds(timestamp) for allowed in self.allowed)
+
+    def counted(self, times: "array[int]", start: int) -> int:
+        """How many of these sorted times, from `start` on, are in no allowed range."""
+        # The ranges do not overlap.
+        inside = sum(
+            max(0, bisect_right(times, part.end) - bisect_left(times, max(part.start, start))) for part in self.allowed
+        )
+        return len(times) - bisect_left(times, start) - inside
 
     def look_back_start(self, anchor: int) -> int:
         """The window before `anchor`, longer by the allow-listed seconds inside it, until that adds nothing more."""
@@ -134,11 +143,12 @@ class TrafficCalculator:
         if not deltas:
             self._times.clear()
             return 0
-        anchor = max(self._times_of(deltas[0].path), default=now)
+        newest = self._times_of(deltas[0].path)
+        anchor = newest[-1] if newest else now
         start = rules.look_back_start(anchor)
         # An entry is older than its file; an hour is allowed for clocks that differ.
         wanted = [file for file in deltas if file.created + 3600 >= start]
-        total = sum(sum(1 for at in self._times_of(file.path) if at >= start and rules.counts(at)) for file in wanted)
+        total = sum(rules.counted(self._times_of(file.path), start) for file in wanted)
         names = {file.path for file in wanted}
         for path in [path for path in self._times if path not in names]:
             del self._times[path]
@@ -158,12 +168,13 @@ class TrafficCalculator:
 
 
 def entry_times(data: bytes) -> "array[int]":
-    """The times of the entries of a file that stand for somebody."""
-    times = array("Q")
-    for offset in range(0, len(data) - len(data) % ENTRY_LENGTH, ENTRY_LENGTH):
-        if data[offset : offset + 32] not in (NULL_HASH, ONES_HASH):
-            times.append(int.from_bytes(data[offset + 64 : offset + 71], "little"))
-    return times
+    """The times of the entries of a file that stand for somebody, sorted."""
+    times = (
+        int.from_bytes(data[offset + 64 : offset + 71], "little")
+        for offset in range(0, len(data) - len(data) % ENTRY_LENGTH, ENTRY_LENGTH)
+        if data[offset : offset + 32] not in (NULL_HASH, ONES_HASH)
+    )
+    return array("Q", sorted(times))
 
 
 def _number(document: dict[str, Any], key: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from uid2.protocol.errors import StoreFormatError
@@ -163,6 +164,8 @@ def _replica(text: str) -> int:
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else NO_REPLICA
 
 
+# Every listing names the same files again, and reading a date takes long.
+@lru_cache(maxsize=1 << 16)
 def _created(text: str) -> EpochSeconds | None:
     try:
         return EpochSeconds(timegm(datetime.strptime(text, _NAME_TIME).replace(tzinfo=UTC).utctimetuple()))

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import sys
+from array import array
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -16,10 +19,20 @@ from optout_process import running_optout
 from optout_stage import NOW, OptOut
 
 from uid2.optout.manual_override import Halt, ManualOverride
+from uid2.optout.time_ranges import TimeRange
 from uid2.optout.traffic_calculator import TrafficCalculator, TrafficRules
 from uid2.protocol.ids import EpochSeconds
 
 OVERRIDE = "optout/manual-override.json"
+
+
+@given(st.lists(st.integers(0, 60)), st.integers(0, 60), st.sets(st.integers(0, 60)))
+def test_counted_is_what_one_by_one_counts(times: list[int], start: int, ends: set[int]) -> None:
+    edges = sorted(ends)
+    allowed = tuple(TimeRange(*pair) for pair in zip(edges[::2], edges[1::2], strict=False))
+    rules = TrafficRules(allowed=allowed)
+    expected = sum(at >= start and rules.counts(at) for at in times)
+    assert rules.counted(array("Q", sorted(times)), start) == expected
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:

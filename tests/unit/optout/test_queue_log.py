@@ -4,11 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from uid2.optout.bucket import FolderBucket
+from uid2.optout.claims import ClaimBook
 from uid2.optout.local_queue import LocalQueue
 from uid2.optout.messages import OptOutMessage
 from uid2.optout.queue_log import QueueLog
+from uid2.optout.shared_tail import SharedTail
 from uid2.protocol.errors import DurabilityError
 from uid2.protocol.ids import EpochMillis
+from uid2.service.clock import FixedClock
 
 
 def message(number: int, trace: str | None = None) -> OptOutMessage:
@@ -50,6 +54,29 @@ def test_what_production_reads_first_is_told_as_well(tmp_path: Path) -> None:
 
     asyncio.run(asyncio.wait_for(follow(), 10))
     assert told == [1, 2, 3]
+
+
+def test_what_a_failed_write_reads_is_told_by_the_shared_tail(tmp_path: Path) -> None:
+    here, elsewhere = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
+    told: list[int] = []
+    bucket = FolderBucket(tmp_path)
+    tail = SharedTail(
+        here,
+        None,
+        ClaimBook(bucket, "optout", FixedClock()),
+        lambda: (),
+        0,
+        lambda: EpochMillis(1000),
+        lambda _: False,
+        lambda: told.append(here.last),
+    )
+    elsewhere.append([message(1)], 1000)
+    # A write reads on before it writes.
+    here.settle()
+    assert asyncio.run(tail.merge())
+    assert told == [1]
+    assert asyncio.run(tail.merge())
+    assert told == [1]
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))
