@@ -30,8 +30,6 @@ CALLERS = 72
 # A caller gives up before the operator does: its logout may be recorded all the same.
 CALLER_SECONDS = 3.0
 HONOUR_SECONDS = 60.0
-# A tail may be in a pause of 3 s after a connection that was silent for 2 s.
-RECOVERY_SECONDS = 5.0
 STORM = Weather(delay=0.2, cut=0.25)
 PATH_FAULTS = ("path partitioned", "paths reset")
 FAULTS = ("operator killed", "instance killed", "both instances killed", "instance halted", *PATH_FAULTS)
@@ -84,7 +82,7 @@ class Books:
 class Campaign:
     """`faults` counts what was done to programs and paths."""
 
-    def __init__(self, stage: Stage, books: Books, round_of_faults: int = 1000) -> None:
+    def __init__(self, stage: Stage, books: Books, round_of_faults: int) -> None:
         """Every kind of fault happens once, and two more to the paths, in so many logouts."""
         self.stage = stage
         self._round = round_of_faults
@@ -245,7 +243,7 @@ class Campaign:
 
 def spread_seconds(campaign: Campaign, logouts: int) -> list[float]:
     """From the answer of a logout until each other operator refuses, nothing failing; one time per other operator."""
-    time.sleep(RECOVERY_SECONDS)
+    campaign.stage.await_tails()
     times = []
     operators = range(len(campaign.stage.operators))
     for n in range(logouts):

@@ -90,6 +90,9 @@ class Program:
             return HTTP.get(f"http://{HOST}:{self.ops_port}/ops/ready", timeout=2).status_code == 200
         return False
 
+    def status(self) -> Any:
+        return HTTP.get(f"http://{HOST}:{self.ops_port}/ops/status").json()
+
     def await_ready(self) -> None:
         end = time.monotonic() + READY_SECONDS
         assert self.process is not None
@@ -140,6 +143,13 @@ class Stage:
             time.sleep(0.1)
             if all(self._waiting(program) == 0 for program in self.instances):
                 return
+
+    def await_tails(self) -> None:
+        """Until every operator hears of new opt-outs at once; a tail may be in a pause after a silent connection."""
+        end = time.monotonic() + READY_SECONDS
+        while any(operator.status()["optouts"]["tail"]["failures"] for operator in self.operators):
+            assert time.monotonic() < end, "the live tail does not come back"
+            time.sleep(0.1)
 
     def _waiting(self, program: Program) -> float:
         text = HTTP.get(f"http://{HOST}:{program.ops_port}/metrics").text

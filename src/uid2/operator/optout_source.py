@@ -1,11 +1,14 @@
 """The opt-out files as the service lists them, for the index (opt-out chapter, 8.1)."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import final
+from typing import TypeVar, final
 
 from uid2.operator.optout_service import OptOutService
 from uid2.protocol.errors import StoreUnavailableError
 from uid2.stores.sources.base import LARGEST_FILE
+
+T = TypeVar("T")
 
 
 @final
@@ -17,7 +20,7 @@ class OptOutServiceFiles:
         self._addresses: dict[str, str] = {}
 
     def list(self, prefix: str) -> list[str]:
-        listed = self._service.files()
+        listed = _in_two_attempts(self._service.files)
         self._addresses = {path: address for path, address in listed.items() if prefix in path}
         return sorted(self._addresses)
 
@@ -26,4 +29,12 @@ class OptOutServiceFiles:
         raise StoreUnavailableError(f"{path} is fetched as a file", next_step="use fetch")
 
     def fetch(self, path: str, target: Path) -> int:
-        return self._service.fetch(self._addresses[path], target)
+        return _in_two_attempts(lambda: self._service.fetch(self._addresses[path], target))
+
+
+def _in_two_attempts(call: Callable[[], T]) -> T:
+    """One connection that is cut does not cost a refresh, after which there is a pause."""
+    try:
+        return call()
+    except StoreUnavailableError:
+        return call()

@@ -56,7 +56,7 @@ def open_intake(
     if not settings.uses_sqs and not settings.shares_tail:
         log = QueueLog(folder, entropy.bytes(ID_LENGTH), recent.add)
         tail = Tail(log, recent, settle_ms, clock.now_ms, denied)
-        return Intake(LocalQueue(log, clock.now_ms, tail.changed), tail, NoClaims(), None)
+        return Intake(LocalQueue(log, clock.now_ms, tail.reached), tail, NoClaims(), None)
     client = SqsClient(sqs_address(settings)) if settings.uses_sqs else None
     log = QueueLog(folder / TAIL_FOLDER, entropy.bytes(ID_LENGTH), recent.add)
     tail = Tail(log, recent, settle_ms, clock.now_ms)
@@ -75,7 +75,7 @@ def open_intake(
         settle_ms,
         clock.now_ms,
         denied,
-        tail.changed,
+        tail.reached,
     )
     queue: OptOutQueue
     if client is not None:

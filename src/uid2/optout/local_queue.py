@@ -31,19 +31,20 @@ _log = logging.getLogger(__name__)
 class LocalQueue:
     """`run` writes and follows until cancelled.
 
-    Both are called on the event loop: `changed` when messages have come, `taken` with those that are durable now.
+    Both are called on the event loop: `reached` with a number up to which every message is there, whoever sent it,
+    `taken` with messages that are durable now.
     """
 
     def __init__(
         self,
         log: QueueLog,
         now: Callable[[], EpochMillis],
-        changed: Callable[[], None] = lambda: None,
+        reached: Callable[[int], None] = lambda _: None,
         taken: Callable[[Sequence[QueuedMessage]], None] = lambda _: None,
     ) -> None:
         self._log = log
         self._now = now
-        self._changed = changed
+        self._reached = reached
         self._taken = taken
         self._waiting: list[tuple[OptOutMessage, asyncio.Future[int]]] = []
         self._wake = asyncio.Event()
@@ -87,7 +88,7 @@ class LocalQueue:
                 for (_, written), number in zip(batch, numbers, strict=True):
                     if not written.done():
                         written.set_result(number)
-                self._changed()
+                self._reached(max(numbers))
                 self._taken(
                     [
                         QueuedMessage(number, now, message, delivery=delivery_of(self._log, number))
@@ -97,20 +98,17 @@ class LocalQueue:
 
     async def _follow(self) -> None:
         """What other processes append, also where production has read it from the disk before."""
-        failing, told = False, 0
+        failing = False
         while True:
             await asyncio.sleep(FOLLOW_SECONDS)
             try:
-                last = await asyncio.to_thread(self._log.refresh)
+                self._reached(await asyncio.to_thread(self._log.refresh))
             except Uid2Error as error:
                 if not failing:
                     _log.error("%s", error.message, extra={"next_step": error.next_step})
                 failing = True
                 continue
             failing = False
-            if last > told:
-                told = last
-                self._changed()
 
     @contextlib.contextmanager
     def reader(self) -> "Iterator[LocalReader | None]":

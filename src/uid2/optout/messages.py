@@ -3,13 +3,12 @@
 {"identity_hash":b64,"advertising_id":b64,"uid_trace_id":…,"client_ip":…,"email":…,"phone":…}   absent ones are null
 """
 
-from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
 import msgspec
 
-from uid2.protocol.encoding import decode_base64, encode_base64
+from uid2.protocol.encoding import decode_base64
 from uid2.protocol.ids import EpochMillis, EpochSeconds
 from uid2.protocol.json_text import parse_object
 from uid2.protocol.optout_log import HASH_LENGTH, SPECIAL_HASHES, OptOutEntry
@@ -23,16 +22,19 @@ class UnusableMessageError(ValueError):
     """A message that no delta can hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class OptOutMessage:
+class OptOutMessage(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One opt-out. `trace_id` names the attempt: the same opt-out under the same id counts once."""
 
-    identity_hash: bytes = field(repr=False)
-    advertising_id: bytes = field(repr=False)
-    trace_id: str | None = field(default=None, repr=False)
-    client_ip: str | None = field(default=None, repr=False)
-    email: str | None = field(default=None, repr=False)
-    phone: str | None = field(default=None, repr=False)
+    identity_hash: bytes
+    advertising_id: bytes
+    trace_id: str | None = msgspec.field(default=None, name="uid_trace_id")
+    client_ip: str | None = None
+    email: str | None = None
+    phone: str | None = None
+
+    def __repr__(self) -> str:
+        """Nothing of it: all of its members tell of a person."""
+        return "OptOutMessage()"
 
     @property
     def mark(self) -> bytes | None:
@@ -50,24 +52,26 @@ class OptOutMessage:
         return OptOutEntry(self.identity_hash, self.advertising_id, timestamp)
 
     def encode(self) -> bytes:
-        return msgspec.json.encode(
-            {
-                "identity_hash": encode_base64(self.identity_hash),
-                "advertising_id": encode_base64(self.advertising_id),
-                "uid_trace_id": self.trace_id,
-                "client_ip": self.client_ip,
-                "email": self.email,
-                "phone": self.phone,
-            }
-        )
+        return msgspec.json.encode(self)
 
     def without_person(self) -> "OptOutMessage":
         """Without the texts that name somebody: what stays on this machine's disk."""
-        return replace(self, email=None, phone=None)
+        return msgspec.structs.replace(self, email=None, phone=None)
 
     @classmethod
     def decode(cls, body: bytes) -> "OptOutMessage":
         """UnusableMessageError: no JSON object, a member missing, bad base64, a wrong length."""
+        try:
+            message = _IN_OWN_FORM.decode(body)
+        except (ValueError, RecursionError):
+            return cls._of_others(body)
+        _check_hash(message.identity_hash)
+        _check_id(message.advertising_id)
+        return message
+
+    @classmethod
+    def _of_others(cls, body: bytes) -> "OptOutMessage":
+        """With more members, without padding, and whatever else the API takes."""
         try:
             members = parse_object(body)
         except ValueError as error:
@@ -81,8 +85,10 @@ class OptOutMessage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QueuedMessage:
+_IN_OWN_FORM: Final = msgspec.json.Decoder(OptOutMessage)
+
+
+class QueuedMessage(msgspec.Struct, frozen=True, gc=False):
     """A message in a queue. `number` is its place, `receipt` what another queue needs to delete it.
 
     `delivery` is the queue's own name of the message, the same each time it is given.
@@ -91,8 +97,11 @@ class QueuedMessage:
     number: int
     sent: EpochMillis
     message: OptOutMessage
-    receipt: str = field(default="", repr=False)
+    receipt: str = ""
     delivery: str = ""
+
+    def __repr__(self) -> str:
+        return f"QueuedMessage({self.number})"
 
     @property
     def named(self) -> OptOutMessage:
@@ -117,19 +126,27 @@ class QueuedMessage:
 def identity_hash_of(value: Any) -> bytes:
     """32 bytes that are neither all zero nor all one; UnusableMessageError says what is wrong."""
     data = _decoded("identity_hash", value)
-    if len(data) != HASH_LENGTH:
-        raise UnusableMessageError(f"identity_hash must be base64 of {HASH_LENGTH} bytes, not {len(data)}")
-    if data in SPECIAL_HASHES:
-        raise UnusableMessageError("identity_hash is one of the two values that mark the ends of a file")
+    _check_hash(data)
     return data
 
 
 def advertising_id_of(value: Any) -> bytes:
     """32 or 33 bytes; UnusableMessageError says what is wrong."""
     data = _decoded("advertising_id", value)
+    _check_id(data)
+    return data
+
+
+def _check_hash(data: bytes) -> None:
+    if len(data) != HASH_LENGTH:
+        raise UnusableMessageError(f"identity_hash must be base64 of {HASH_LENGTH} bytes, not {len(data)}")
+    if data in SPECIAL_HASHES:
+        raise UnusableMessageError("identity_hash is one of the two values that mark the ends of a file")
+
+
+def _check_id(data: bytes) -> None:
     if len(data) not in ID_LENGTHS:
         raise UnusableMessageError(f"advertising_id must be base64 of 32 or 33 bytes, not {len(data)}")
-    return data
 
 
 def _decoded(name: str, value: Any) -> bytes:

@@ -53,6 +53,8 @@ class QueueLog:
         self._segment: int | None = None
         self._offset = 0
         self._last = 0
+        # A number that was asked for, its segment, and where what follows it begins there: production asks in order.
+        self._place = (0, 0, 0)
         try:
             make_folder(folder)
             with self._mutex, locked(self._lock_file):
@@ -60,6 +62,11 @@ class QueueLog:
                     replace_file(folder / "id", new_id.hex().encode())
                 self.id = (folder / "id").read_text()
                 self._catch_up()
+                # A log that lost its end with the machine must not give out numbers that production has passed.
+                upto = self.progress().upto
+                if upto > self._last:
+                    self._last = upto
+                    self._start_segment()
         except OSError as error:
             raise StoreUnavailableError(
                 f"cannot open the opt-out queue: {error.strerror}",
@@ -124,14 +131,18 @@ class QueueLog:
         for first in firsts[max(0, bisect_right(firsts, number + 1) - 1) :]:
             if first > last:
                 return
+            known, segment, offset = self._place
+            start = offset if first == segment and known <= number else 0
             try:
-                data = self._path(first).read_bytes()
+                data = self._read_from(first, start)
             except FileNotFoundError:
                 continue
             except OSError as error:
                 raise self._unreadable(error) from None
-            for record, _ in read_records(data):
-                if number < record.number <= last:
+            for record, end in read_records(data):
+                if record.number <= number:
+                    self._place = (record.number, first, start + end)
+                elif record.number <= last:
                     yield record
 
     @property
@@ -155,12 +166,7 @@ class QueueLog:
         return self.folder / "lock"
 
     def _append(self, records: Sequence[tuple[OptOutMessage, int, bytes]]) -> list[int]:
-        # A log that lost its end with the machine must not give out numbers that production has passed.
         if self._segment is None or self._offset >= self._segment_bytes:
-            self._start_segment()
-        upto = self.progress().upto
-        if upto > self._last:
-            self._last = upto
             self._start_segment()
         numbers: list[int] = []
         fresh: list[tuple[Record, OptOutMessage]] = []
@@ -242,9 +248,7 @@ class QueueLog:
         """Takes the new whole records; gives the number of bytes after them."""
         assert self._segment is not None, "asked before"
         try:
-            with self._path(self._segment).open("rb") as file:
-                file.seek(self._offset)
-                data = file.read()
+            data = self._read_from(self._segment, self._offset)
         except FileNotFoundError:
             return 0
         base = self._offset
@@ -258,6 +262,11 @@ class QueueLog:
                 self._take(record, message)
             self._offset = base + end
         return base + len(data) - self._offset
+
+    def _read_from(self, first: int, offset: int) -> bytes:
+        with self._path(first).open("rb") as file:
+            file.seek(offset)
+            return file.read()
 
     def _take(self, record: Record, message: OptOutMessage) -> None:
         self._last = max(self._last, record.number)

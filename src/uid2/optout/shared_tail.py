@@ -42,7 +42,8 @@ _log = logging.getLogger(__name__)
 class SharedTail:
     """`objects` is None where no other machine is to be told; `paths` are the listed files of the bucket.
 
-    `denied` opt-outs are told to nobody. `changed` is called on the event loop when the log has grown.
+    `denied` opt-outs are told to nobody. `reached` is called on the event loop with a number up to which every record
+    of the log is there.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class SharedTail:
         settle_ms: int,
         now: Callable[[], EpochMillis],
         denied: Callable[[QueuedMessage], bool],
-        changed: Callable[[], None],
+        reached: Callable[[int], None],
     ) -> None:
         self._log = log
         self._objects = objects
@@ -63,7 +64,7 @@ class SharedTail:
         self._settle_ms = settle_ms
         self._now = now
         self._denied = denied
-        self._changed = changed
+        self._reached = reached
         self._taken: list[QueuedMessage] = []
         self._unsent: list[Record] = []
         self._wake_log, self._wake_objects = asyncio.Event(), asyncio.Event()
@@ -73,7 +74,7 @@ class SharedTail:
         self._foreign: dict[str, int] = {}
         self._problems: dict[str, str] = {}
         self._busy = 0
-        self._told = 0
+        self._read = 0
 
     def knows(self, mark: bytes) -> bool:
         """Whether some instance has taken this attempt."""
@@ -88,10 +89,7 @@ class SharedTail:
         """One round of reading what others have written; whether it succeeded."""
         async with self._merging:
             good = await self._try("read", self._merge)
-        # What was told counts: a write that failed may have read new records before.
-        if self._log.last != self._told:
-            self._told = self._log.last
-            self._changed()
+        self._reached(self._read)
         return good
 
     async def settle(self) -> bool:
@@ -139,7 +137,7 @@ class SharedTail:
                 while not await self._try("write", partial(self._write, batch, fresh)):
                     await asyncio.sleep(RETRY_SECONDS)
                 self._busy -= len(batch)
-                self._changed()
+                self._reached(max((record.number for record in fresh), default=0))
                 if self._objects is not None:
                     self._add(self._unsent, fresh)
                     self._wake_objects.set()
@@ -194,7 +192,7 @@ class SharedTail:
         self._own[objects.write(batch)] = batch[-1].number
 
     def _merge(self) -> None:
-        self._log.refresh()
+        self._read = self._log.refresh()
         if self._objects is None:
             return
         for path, records in self._objects.fresh():
@@ -205,6 +203,7 @@ class SharedTail:
                 except UnusableMessageError:
                     _log.error("%s holds a record without an opt-out, which is passed over", path)
             numbers = self._log.append_sent(messages)
+            self._read = max([self._read, *numbers])
             # One without a record goes with what was there when it was read.
             self._foreign[path] = max(numbers, default=max(1, self._log.last))
 

@@ -48,18 +48,20 @@ class Tail:
         self._settle_ms = settle_ms
         self._now = now
         self._denied = denied
+        self._told = log.last
         self._changed = asyncio.Event()
         self._stopping = False
 
-    def changed(self) -> None:
-        """New messages are there; called on the event loop."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def reached(self, number: int) -> None:
+        """Every message up to `number` is there, whoever read it first; called on the event loop."""
+        if number > self._told:
+            self._told = number
+            self._wake()
 
     def stop(self) -> None:
         """Nobody waits any longer."""
         self._stopping = True
-        self.changed()
+        self._wake()
 
     async def page(self, after: str | None, wait_seconds: float) -> TailPage:
         """What follows a cursor, at once when there is something, else when it comes or the time is over."""
@@ -85,6 +87,10 @@ class Tail:
                 await asyncio.wait_for(changed.wait(), left)
             except TimeoutError:
                 continue
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _number(self, cursor: str) -> int | None:
         found = _CURSOR.fullmatch(cursor)

@@ -139,17 +139,7 @@ class OptOutFileName:
 
         The replica is the text after the last hyphen, so `-01` reads as 1 although -1 is written that way.
         """
-        kind = next((kind for kind in OptOutFileKind if f"optout-{kind}-" in path), None)
-        if kind is None:
-            return None
-        name = path.split("?", 1)[0] if path.startswith("http") else path
-        parts = name.rsplit("/", 1)[-1].split("_")
-        return cls(
-            kind,
-            _replica(parts[0]) if len(parts) > 1 else NO_REPLICA,
-            _created(parts[1]) if len(parts) > 1 else None,
-            _number(parts[2]) if len(parts) > 2 else 0,
-        )
+        return _parsed(path.split("?", 1)[0] if path.startswith("http") else path)
 
     def format(self) -> str:
         """ValueError without a time."""
@@ -159,13 +149,26 @@ class OptOutFileName:
         return f"optout-{self.kind}-{self.replica:03d}_{when}_{self.number:08x}.dat"
 
 
+# Every listing names the same files again, and reading a date takes long.
+@lru_cache(maxsize=1 << 14)
+def _parsed(path: str) -> OptOutFileName | None:
+    kind = next((kind for kind in OptOutFileKind if f"optout-{kind}-" in path), None)
+    if kind is None:
+        return None
+    parts = path.rsplit("/", 1)[-1].split("_")
+    return OptOutFileName(
+        kind,
+        _replica(parts[0]) if len(parts) > 1 else NO_REPLICA,
+        _created(parts[1]) if len(parts) > 1 else None,
+        _number(parts[2]) if len(parts) > 2 else 0,
+    )
+
+
 def _replica(text: str) -> int:
     digits = text.rsplit("-", 1)[-1]
     return int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 10 else NO_REPLICA
 
 
-# Every listing names the same files again, and reading a date takes long.
-@lru_cache(maxsize=1 << 16)
 def _created(text: str) -> EpochSeconds | None:
     try:
         return EpochSeconds(timegm(datetime.strptime(text, _NAME_TIME).replace(tzinfo=UTC).utctimetuple()))

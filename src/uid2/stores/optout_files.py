@@ -8,11 +8,12 @@ side of more files: an entry that is indexed twice does no harm, a missing one s
 A failed listing is an error, never an empty list.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, ParamSpec, Protocol, TypeVar, final, runtime_checkable
+from typing import Final, Protocol, TypeVar, final, runtime_checkable
 
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
@@ -22,8 +23,6 @@ DAY_SECONDS: Final = 86_400
 # Deltas may arrive this many rotation intervals after their window.
 GRACE_INTERVALS: Final = 3
 F = TypeVar("F")
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,33 +84,32 @@ class OptOutFiles:
 
         StoreUnavailableError: a listing or fetch failed. StoreFormatError: a file is no run of 72-byte entries.
         """
-        self._fetch_missing()
+        sizes = self._sizes()
+        if self._source is not None and self._fetch_missing(self._source, sizes):
+            sizes = self._sizes()
         found = []
-        for path in sorted(self._files_on_disk(), key=lambda path: path.name):
-            name = OptOutFileName.parse(path.name)
+        for path, size in sorted(sizes.items(), key=lambda item: os.path.basename(item[0])):
+            name = OptOutFileName.parse(os.path.basename(path))
             if name is not None:
-                try:
-                    found.append(OptOutFile(name, path, path.stat().st_size))
-                except OSError as error:
-                    raise _unreadable(path, error) from None
+                found.append(OptOutFile(name, Path(path), size))
         wanted = reaching_back(found, lambda file: file.name, self._grace)
         return [file for file in wanted if self._usable(file.path.name, file.size)]
 
-    def _fetch_missing(self) -> None:
-        if self._source is None:
-            return
-        paths = _in_two_attempts(self._source.list, self._folder)
+    def _fetch_missing(self, source: BlobSource, sizes: Mapping[str, int]) -> bool:
+        """Whether there were any."""
+        paths = source.list(self._folder)
         named = [(path, name) for path in paths if (name := OptOutFileName.parse(path)) is not None]
         wanted = [
-            (path, self._consumer / name.kind / path.rsplit("/", 1)[-1])
+            (path, os.path.join(self._consumer, name.kind, path.rsplit("/", 1)[-1]))
             for path, name in reaching_back(named, lambda item: item[1], self._grace)
         ]
         # Files never change under a name: one that is here whole need not be fetched again.
-        missing = [(path, target) for path, target in wanted if not _whole(target)]
+        missing = [(path, Path(target)) for path, target in wanted if not _whole(sizes.get(target, 0))]
         for number, (path, target) in enumerate(missing):
             self._transfers.pending(len(missing) - number)
-            _in_two_attempts(self._fetch, self._source, path, target)
+            self._fetch(source, path, target)
         self._transfers.pending(0)
+        return bool(missing)
 
     def _fetch(self, source: BlobSource, path: str, target: Path) -> None:
         self.fetched += 1
@@ -138,15 +136,23 @@ class OptOutFiles:
             self._warn(f"skipped the empty opt-out file {name}")
         return size > 0
 
-    def _files_on_disk(self) -> Iterable[Path]:
+    def _sizes(self) -> dict[str, int]:
+        """Of the files on disk, in bytes, by their paths."""
+        sizes: dict[str, int] = {}
         for kind in OptOutFileKind:
             folder = self._consumer / kind
             if not folder.exists():
                 continue
             try:
-                yield from [file for file in folder.iterdir() if file.suffix != ".partial" and file.is_file()]
+                with os.scandir(folder) as found:
+                    sizes.update(
+                        (entry.path, entry.stat().st_size)
+                        for entry in found
+                        if not entry.name.endswith(".partial") and entry.is_file()
+                    )
             except OSError as error:
                 raise _unreadable(folder, error) from None
+        return sizes
 
 
 def reaching_back(files: Iterable[F], name_of: Callable[[F], OptOutFileName], grace_seconds: int) -> list[F]:
@@ -170,20 +176,8 @@ def reaching_back(files: Iterable[F], name_of: Callable[[F], OptOutFileName], gr
     ]
 
 
-def _in_two_attempts(call: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
-    """One connection that is cut does not cost a refresh, after which there is a pause."""
-    try:
-        return call(*args, **named)
-    except StoreUnavailableError:
-        return call(*args, **named)
-
-
-def _whole(target: Path) -> bool:
-    """Whether the file is there and no run of entries that was cut off; an empty one is asked for again."""
-    try:
-        size = target.stat().st_size
-    except FileNotFoundError:
-        return False
+def _whole(size: int) -> bool:
+    """Whether a file is no run of entries that was cut off; an empty one is asked for again."""
     return size > 0 and size % ENTRY_LENGTH == 0
 
 

@@ -9,7 +9,9 @@ from uid2.optout.claims import ClaimBook
 from uid2.optout.local_queue import LocalQueue
 from uid2.optout.messages import OptOutMessage
 from uid2.optout.queue_log import QueueLog
+from uid2.optout.recent import RecentMessages
 from uid2.optout.shared_tail import SharedTail
+from uid2.optout.tail import Tail
 from uid2.protocol.errors import DurabilityError
 from uid2.protocol.ids import EpochMillis
 from uid2.service.clock import FixedClock
@@ -28,6 +30,15 @@ def test_two_instances_see_one_order(tmp_path: Path) -> None:
     assert [r.number for r in first.records_after(0)] == [1, 2]
 
 
+def test_records_are_found_after_any_number_in_any_order(tmp_path: Path) -> None:
+    log = QueueLog(tmp_path / "q", b"12345678", segment_bytes=1000)
+    for number in range(1, 31):
+        log.append([message(number)], number)
+    assert len(list((tmp_path / "q").glob("*.log"))) > 3
+    for after in (0, 5, 6, 29, 12, 30, 6, 0):
+        assert [r.sent for r in log.records_after(after)] == list(range(after + 1, 31))
+
+
 def test_the_same_attempt_counts_once_on_any_instance(tmp_path: Path) -> None:
     first, second = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
     assert first.append([message(1, "a"), message(1, "a")], 1) == [1, 1]
@@ -35,48 +46,65 @@ def test_the_same_attempt_counts_once_on_any_instance(tmp_path: Path) -> None:
     assert QueueLog(tmp_path / "q", b"12345678").append([message(1, "a")], 1) == [1]
 
 
+def waiting_tail(here: QueueLog, recent: RecentMessages) -> Tail:
+    return Tail(here, recent, 0, lambda: EpochMillis(1000))
+
+
+async def next_numbers(tail: Tail, here: QueueLog, after: int) -> list[int]:
+    """What a reader gets that waits; it must be woken, its time is longer than that of the test."""
+    page = await tail.page(f"{here.id}-{after}", 30)
+    return [message.number for message in page.messages]
+
+
 def test_what_production_reads_first_is_told_as_well(tmp_path: Path) -> None:
-    here, elsewhere = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
-    told: list[int] = []
+    recent = RecentMessages()
+    here = QueueLog(tmp_path / "q", b"12345678", recent.add)
+    elsewhere = QueueLog(tmp_path / "q", b"87654321")
 
     async def follow() -> None:
-        queue = LocalQueue(here, lambda: EpochMillis(1000), lambda: told.append(here.last))
+        tail = waiting_tail(here, recent)
+        queue = LocalQueue(here, lambda: EpochMillis(1000), tail.reached)
         following = asyncio.create_task(queue.run())
         try:
             for number in (1, 2, 3):
+                reading = asyncio.create_task(next_numbers(tail, here, number - 1))
+                await asyncio.sleep(0)
                 elsewhere.append([message(number)], 1000)
                 with queue.reader():
                     assert here.last == number
-                while number not in told:
-                    await asyncio.sleep(0.01)
+                assert await reading == [number]
         finally:
             following.cancel()
 
     asyncio.run(asyncio.wait_for(follow(), 10))
-    assert told == [1, 2, 3]
 
 
 def test_what_a_failed_write_reads_is_told_by_the_shared_tail(tmp_path: Path) -> None:
-    here, elsewhere = QueueLog(tmp_path / "q", b"12345678"), QueueLog(tmp_path / "q", b"87654321")
-    told: list[int] = []
-    bucket = FolderBucket(tmp_path)
-    tail = SharedTail(
-        here,
-        None,
-        ClaimBook(bucket, "optout", FixedClock()),
-        lambda: (),
-        0,
-        lambda: EpochMillis(1000),
-        lambda _: False,
-        lambda: told.append(here.last),
-    )
-    elsewhere.append([message(1)], 1000)
-    # A write reads on before it writes.
-    here.settle()
-    assert asyncio.run(tail.merge())
-    assert told == [1]
-    assert asyncio.run(tail.merge())
-    assert told == [1]
+    recent = RecentMessages()
+    here = QueueLog(tmp_path / "q", b"12345678", recent.add)
+    elsewhere = QueueLog(tmp_path / "q", b"87654321")
+
+    async def merge() -> None:
+        tail = waiting_tail(here, recent)
+        shared = SharedTail(
+            here,
+            None,
+            ClaimBook(FolderBucket(tmp_path), "optout", FixedClock()),
+            lambda: (),
+            0,
+            lambda: EpochMillis(1000),
+            lambda _: False,
+            tail.reached,
+        )
+        reading = asyncio.create_task(next_numbers(tail, here, 0))
+        await asyncio.sleep(0)
+        elsewhere.append([message(1)], 1000)
+        # A write reads on before it writes.
+        here.settle()
+        assert await shared.merge()
+        assert await reading == [1]
+
+    asyncio.run(asyncio.wait_for(merge(), 10))
 
 
 @pytest.mark.parametrize("cut", range(1, 60, 7))

@@ -1,5 +1,7 @@
 """Files below one folder."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import final
 
@@ -31,7 +33,8 @@ class LocalSource:
     def list(self, prefix: str) -> list[str]:
         folder = self.resolve(prefix if prefix.endswith("/") else prefix.rpartition("/")[0])
         try:
-            found = [file.relative_to(self._root).as_posix() for file in folder.rglob("*") if file.is_file()]
+            above = len(os.path.join(self._root, ""))
+            found = [path[above:] for path in _files_below(str(folder))]
         except OSError as error:
             raise StoreUnavailableError(
                 f"cannot list {prefix}: {error.strerror or type(error).__name__}",
@@ -48,3 +51,17 @@ class LocalSource:
                 next_step="use paths below the folder, without leading '..'",
             )
         return target
+
+
+def _files_below(folder: str) -> Iterator[str]:
+    """Links to folders are not followed; a folder that is not there holds nothing."""
+    try:
+        found = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    with found:
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(entry.path)
+            elif entry.is_file():
+                yield entry.path
