@@ -18,6 +18,7 @@ from typing import Final, Protocol, TypeVar, final, runtime_checkable
 from uid2.protocol.errors import StoreFormatError, StoreUnavailableError, Uid2Error
 from uid2.protocol.optout_log import ENTRY_LENGTH, OptOutFileKind, OptOutFileName, check_size
 from uid2.stores.sources.base import BlobSource
+from uid2.stores.sources.local import is_file
 
 DAY_SECONDS: Final = 86_400
 # Deltas may arrive this many rotation intervals after their window.
@@ -148,7 +149,7 @@ class OptOutFiles:
                     sizes.update(
                         (entry.path, entry.stat().st_size)
                         for entry in found
-                        if not entry.name.endswith(".partial") and entry.is_file()
+                        if not entry.name.endswith(".partial") and is_file(entry)
                     )
             except OSError as error:
                 raise _unreadable(folder, error) from None

@@ -51,6 +51,15 @@ def test_fetches_once_and_skips_empty_files(bucket: Path, tmp_path: Path) -> Non
     assert EMPTY in warnings[0]
 
 
+def test_links_that_lead_nowhere_hide_no_file(bucket: Path, tmp_path: Path) -> None:
+    files = OptOutFiles(tmp_path / "data", source=LocalSource(bucket))
+    found = files.find()
+    folder = tmp_path / "data/consumer/delta"
+    (folder / "optout-delta-nowhere.dat").symlink_to("not there")
+    (folder / "optout-delta-loop.dat").symlink_to("optout-delta-loop.dat")
+    assert files.find() == found
+
+
 def test_a_broken_file_is_named_and_not_kept(bucket: Path, tmp_path: Path) -> None:
     files = OptOutFiles(tmp_path / "data", source=LocalSource(bucket))
     files.find()

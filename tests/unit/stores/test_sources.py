@@ -53,6 +53,14 @@ def test_no_link_leads_out(root: Path) -> None:
         LocalSource(root).read("link")
 
 
+def test_links_that_lead_nowhere_or_to_themselves_are_not_listed(root: Path) -> None:
+    before = LocalSource(root).list("")
+    (root / "nowhere").symlink_to("not there")
+    (root / "loop").symlink_to("loop")
+    (root / "to a file").symlink_to(root / before[0])
+    assert LocalSource(root).list("") == sorted([*before, "to a file"])
+
+
 def test_mock_paths_keep_their_slash(root: Path) -> None:
     assert MockSource(root).read("/optout/delta/a.dat") == b"optout/delta/a.dat"
     assert MockSource(root).list("/optout/partition/") == ["/optout/partition/c.dat"]

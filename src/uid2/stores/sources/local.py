@@ -38,7 +38,7 @@ class LocalSource:
         except OSError as error:
             raise StoreUnavailableError(
                 f"cannot list {prefix}: {error.strerror or type(error).__name__}",
-                next_step=f"check that {folder} is readable",
+                next_step=f"check that {error.filename or folder} is readable",
             ) from None
         return sorted(path for path in found if path.startswith(prefix))
 
@@ -63,5 +63,10 @@ def _files_below(folder: str) -> Iterator[str]:
         for entry in found:
             if entry.is_dir(follow_symlinks=False):
                 yield from _files_below(entry.path)
-            elif entry.is_file():
+            elif is_file(entry):
                 yield entry.path
+
+
+def is_file(entry: os.DirEntry[str]) -> bool:
+    """As `Path.is_file`, to which a link that leads nowhere is none; the disk is asked about links alone."""
+    return entry.is_file(follow_symlinks=False) or Path(entry.path).is_file()
