@@ -4,7 +4,6 @@ A write is atomic and durable when it returns: on disk by rename and fsync, in a
 """
 
 import builtins
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, final
@@ -93,8 +92,8 @@ class FolderBucket:
 
     def folders(self, folder: str) -> builtins.list[str]:
         try:
-            with os.scandir(self._files.resolve(folder.strip("/"))) as found:
-                return sorted(part.name for part in found if part.is_dir())
+            # Path.is_dir, because DirEntry.is_dir fails at a link that leads to itself.
+            return sorted(part.name for part in self._files.resolve(folder.strip("/")).iterdir() if part.is_dir())
         except FileNotFoundError:
             return []
         except OSError as error:

@@ -387,6 +387,20 @@ def test_foreign_names_and_damage_are_passed_over(tmp_path: Path) -> None:
     assert given(reader) == [4]
 
 
+def test_links_among_the_folders_of_writers_stop_nobody(tmp_path: Path) -> None:
+    writer, _ = objects_of(tmp_path, ONE)
+    reader, bucket = objects_of(tmp_path, TWO)
+    writer.write([record(1)])
+    tail = tmp_path / "optout/tail"
+    (tail / "loop").symlink_to("loop")
+    (tail / "nowhere").symlink_to("not there")
+    (tail / "a folder").symlink_to(ONE)
+    (tail / "a file").write_bytes(b"")
+    assert bucket.folders("optout/tail/") == [ONE, "a folder"]
+    assert bucket.folders("optout/none/") == []
+    assert given(reader) == [1]
+
+
 def test_an_object_that_cannot_be_read_is_waited_for_and_then_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
