@@ -230,6 +230,8 @@ class Campaign:
     def _heal(self) -> None:
         for path in (*self.stage.operator_paths, self.stage.files_path):
             path.weather, path.partitioned = CALM, False
+            # A connection that was opened in the storm would be cut yet.
+            self.stage.paths.run(path.sever())
         for program in self.stage.programs:
             program.await_ready()
 

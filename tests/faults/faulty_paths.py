@@ -39,7 +39,6 @@ class FaultyPath:
         self.targets = tuple(targets)
         self.weather = CALM
         self.partitioned = False
-        self.faults = 0
         self.port = 0
         self._random = random
         self._tasks: set[asyncio.Task[None]] = set()
@@ -56,7 +55,6 @@ class FaultyPath:
 
     async def sever(self) -> None:
         """Reset every connection that stands."""
-        self.faults += len(self._tasks)
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -75,17 +73,14 @@ class FaultyPath:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         weather, random = self.weather, self._random
         if self.partitioned:
-            self.faults += 1
             # Half of them hear nothing for a while, the others are refused.
             await asyncio.sleep(random.choice((0.0, random.uniform(0.2, 2.0))))
             raise _CutError
         if random.random() < weather.delay:
-            self.faults += 1
             await asyncio.sleep(random.uniform(0, weather.delay_seconds))
         to, back = await self._connected(random)
         budget = _Budget()
         if random.random() < weather.cut:
-            self.faults += 1
             budget.left[random.randrange(2)] = random.randrange(1, weather.cut_bytes)
         try:
             await _first_of(_copy(reader, back, budget, 0), _copy(to, writer, budget, 1))
