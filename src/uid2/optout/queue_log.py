@@ -3,12 +3,14 @@
     queue/id             a random name of this log, the first half of every cursor
     queue/lock           exclusive to append, shared to read what is new
     queue/<first>.log    segments of records in one order for all; the highest is the one that grows
+    queue/<first>.marks  which attempts a segment that has ended holds
     queue/progress.json  how far production has come
 
 An append is on the disk when it returns. What a crash has left half written was never confirmed and is cut off by the
 next append. Numbers only grow. Segments go when production is past them and nobody can want them any more.
 """
 
+import contextlib
 import itertools
 import logging
 import os
@@ -20,6 +22,7 @@ from typing import Final, final
 
 from uid2.optout.durable_files import locked, make_folder, replace_file, sync_folder, write_at
 from uid2.optout.messages import OptOutMessage, UnusableMessageError
+from uid2.optout.queue_marks import SegmentMarks, encode_marks, read_marks
 from uid2.optout.queue_progress import Progress, read_progress
 from uid2.optout.queue_records import Record, encode_record, read_records
 from uid2.protocol.errors import DurabilityError, StoreUnavailableError
@@ -27,6 +30,7 @@ from uid2.protocol.errors import DurabilityError, StoreUnavailableError
 SEGMENT_BYTES: Final = 4 << 20
 MARKS_KEPT: Final = 500_000
 _SUFFIX: Final = ".log"
+_MARKS: Final = ".marks"
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +39,7 @@ _log = logging.getLogger(__name__)
 class QueueLog:
     """Safe to call from any thread; every call may block for the disk.
 
-    `on_record` is told of each record in order, those found at the start included.
+    `on_record` is told of each record in order, at the start of those in the last two segments at least.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class QueueLog:
         self._segment_bytes = segment_bytes
         self._mutex = threading.Lock()
         self._marks: dict[bytes, int] = {}
+        self._segment_marks: dict[bytes, int] = {}
         self._segment: int | None = None
         self._offset = 0
         self._last = 0
@@ -61,9 +66,10 @@ class QueueLog:
                 if not (folder / "id").exists():
                     replace_file(folder / "id", new_id.hex().encode())
                 self.id = (folder / "id").read_text()
+                upto = self.progress().upto
+                self._recall(upto)
                 self._catch_up()
                 # A log that lost its end with the machine must not give out numbers that production has passed.
-                upto = self.progress().upto
                 if upto > self._last:
                     self._last = upto
                     self._start_segment()
@@ -159,6 +165,7 @@ class QueueLog:
             firsts = self._segments()
             for first, following in itertools.pairwise(firsts):
                 if following - 1 <= number:
+                    self._marks_path(first).unlink(missing_ok=True)
                     self._path(first).unlink(missing_ok=True)
 
     @property
@@ -215,7 +222,38 @@ class QueueLog:
         first = self._last + 1
         os.close(os.open(self._path(first), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         sync_folder(self.folder)
-        self._segment, self._offset = first, os.path.getsize(self._path(first))
+        if self._segment is not None:
+            self._keep_marks(self._segment)
+        self._enter(first)
+        self._offset = os.path.getsize(self._path(first))
+
+    def _enter(self, first: int) -> None:
+        self._segment, self._offset = first, 0
+        self._segment_marks = {}
+
+    def _keep_marks(self, first: int) -> None:
+        # Without them the next start takes longer, that is all.
+        with contextlib.suppress(OSError):
+            marks = SegmentMarks(os.path.getsize(self._path(first)), self._last, self._segment_marks)
+            replace_file(self._marks_path(first), encode_marks(marks))
+
+    def _recall(self, upto: int) -> None:
+        """Pass over the segments that are in files whole and whose marks are kept.
+
+        The rest is read: what waits for a file is checked, and the live tail wants the newest opt-outs themselves.
+        """
+        for first, following in itertools.pairwise(self._segments()[:-1]):
+            try:
+                marks = read_marks(self._marks_path(first).read_bytes())
+            except FileNotFoundError:
+                return
+            if marks is None or following - 1 > upto or marks.size != os.path.getsize(self._path(first)):
+                return
+            self._marks |= marks.numbers
+            for mark in list(itertools.islice(self._marks, max(0, len(self._marks) - MARKS_KEPT))):
+                del self._marks[mark]
+            self._last = marks.last
+            self._enter(following)
 
     def _sync_segment(self) -> None:
         assert self._segment is not None, "asked before"
@@ -229,7 +267,7 @@ class QueueLog:
         """Read on to the end of the last segment."""
         firsts = self._segments()
         if self._segment is None and firsts:
-            self._segment, self._offset = firsts[0], 0
+            self._enter(firsts[0])
         while self._segment is not None:
             rest = self._read_segment()
             following = next((first for first in firsts if first > self._segment), None)
@@ -242,7 +280,7 @@ class QueueLog:
                     self._path(self._segment).name,
                     extra={"next_step": "keep a copy of the file and check the disk"},
                 )
-            self._segment, self._offset = following, 0
+            self._enter(following)
 
     def _read_segment(self) -> int:
         """Takes the new whole records; gives the number of bytes after them."""
@@ -272,7 +310,7 @@ class QueueLog:
         self._last = max(self._last, record.number)
         mark = message.mark
         if mark is not None:
-            self._marks[mark] = record.number
+            self._marks[mark] = self._segment_marks[mark] = record.number
             if len(self._marks) > MARKS_KEPT:
                 del self._marks[next(iter(self._marks))]
         self._on_record(record, message)
@@ -286,6 +324,9 @@ class QueueLog:
 
     def _path(self, first: int) -> Path:
         return self.folder / f"{first:020d}{_SUFFIX}"
+
+    def _marks_path(self, first: int) -> Path:
+        return self._path(first).with_suffix(_MARKS)
 
     def _unreadable(self, error: OSError) -> StoreUnavailableError:
         return StoreUnavailableError(

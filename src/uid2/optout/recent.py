@@ -24,6 +24,9 @@ class RecentMessages:
 
     def add(self, record: Record, message: OptOutMessage) -> None:
         with self._lock:
+            if not self._numbers:
+                # A log begins to tell in its middle.
+                self._complete_after = record.number - 1
             self._numbers.append(record.number)
             self._messages.append(QueuedMessage(record.number, EpochMillis(record.sent), message))
             # Cut in large pieces: one at a time would move the whole list each time.
