@@ -102,3 +102,31 @@ def test_file_names_are_written_as_read(file: str) -> None:
 
 def test_other_files_are_no_opt_out_files() -> None:
     assert OptOutFileName.parse("optout/sender-state/partner_timestamp.txt") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "created"),
+    [
+        ("1970-01-01T00.00.00Z", 0),
+        ("1969-12-31T23.59.59Z", -1),
+        ("2024-02-29T23.59.59Z", 1_709_251_199),
+        ("9999-12-31T23.59.59Z", 253_402_300_799),
+        ("2023-02-29T00.00.00Z", None),
+        ("0000-01-01T00.00.00Z", None),
+        ("2024-13-01T00.00.00Z", None),
+        ("2024-01-01T24.00.00Z", None),
+        ("2024-01-01T00.00.60Z", None),
+        ("2024-1-1T0.0.0Z", None),
+        ("2024-01- 1T00.00.00Z", None),
+        ("2024-01-01T00:00:00Z", None),
+        ("2024-01-01T00.00.00", None),
+        ("2024-01-01T00.00.00+00.00", None),
+        ("2024-01-01T00.00.00Z\n", None),
+        ("٢٠٢٤-01-01T00.00.00Z", None),
+        ("", None),
+    ],
+)
+def test_times_in_file_names(text: str, created: int | None) -> None:
+    name = OptOutFileName.parse(f"optout-delta-000_{text}_0123abcd.dat")
+    assert name is not None
+    assert name.created == created

@@ -1,4 +1,6 @@
+import os
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -59,6 +61,23 @@ def test_links_that_lead_nowhere_or_to_themselves_are_not_listed(root: Path) -> 
     (root / "loop").symlink_to("loop")
     (root / "to a file").symlink_to(root / before[0])
     assert LocalSource(root).list("") == sorted([*before, "to a file"])
+
+
+def test_a_folder_that_may_not_be_read_is_named_and_not_taken_for_an_empty_one(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rights do not bind the superuser, as whom tests may run.
+    scan = os.scandir
+
+    def refused(path: str) -> Any:
+        if str(path).endswith("/partition"):
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refused)
+    with pytest.raises(StoreUnavailableError, match="cannot list optout/: Permission denied") as raised:
+        LocalSource(root).list("optout/")
+    assert str(root / "optout/partition") in raised.value.next_step
 
 
 def test_mock_paths_keep_their_slash(root: Path) -> None:
