@@ -87,7 +87,8 @@ def test_a_list_is_imported_found_and_honoured(stack: Stack, clients: list[Opera
     produce(stack)
     assert (len(entries(stack)) - before, len(set(entries(stack))) - before) == (41, 40)
     found = admin(stack, "lookup", people[0])["found"]
-    assert len(found) == 2
+    # The partition of the day may hold it as well by now.
+    assert sum("optout-delta-" in row["file"] for row in found) == 2
     assert len({row["advertising ID"] for row in found}) == 1
     assert admin(stack, "lookup", "somebody.else@example.com")["found"] == []
     assert admin(stack, "verify")["faults"] == 0
