@@ -149,5 +149,9 @@ def test_marks_go_with_their_segment(folder: Path) -> None:
 def test_the_oldest_marks_are_forgotten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue_log, "MARKS_KEPT", 20)
     log = opened(folder)
-    known = [n for n in range(1, COUNT + 1) if (mark := message(n).mark) is not None and log.knows(mark)]
-    assert known == [n for n in range(1, COUNT + 1) if n % 5][-20:]
+    for last in range(COUNT, 2 * COUNT):
+        named = [n for n in range(1, last + 1) if n % 5]
+        known = [n for n in named if (mark := message(n).mark) is not None and log.knows(mark)]
+        assert 20 <= len(known) <= 22
+        assert known == named[-len(known) :]
+        log.append([message(last + 1)], 1)
