@@ -245,7 +245,7 @@ class QueueLog:
         for first, following in itertools.pairwise(self._segments()[:-1]):
             try:
                 marks = read_marks(self._marks_path(first).read_bytes())
-            except FileNotFoundError:
+            except OSError:
                 return
             if marks is None or following - 1 > upto or marks.size != os.path.getsize(self._path(first)):
                 return

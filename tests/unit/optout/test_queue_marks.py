@@ -75,7 +75,7 @@ def test_what_is_in_no_file_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 2])
-@pytest.mark.parametrize("harm", ["lost", "empty", "cut", "flipped", "of another segment"])
+@pytest.mark.parametrize("harm", ["lost", "unreadable", "empty", "cut", "flipped", "of another segment"])
 def test_marks_that_are_not_sound_are_not_used(folder: Path, which: int, harm: str) -> None:
     first = segments(folder)[which]
     file = folder / f"{first:020d}.marks"
@@ -83,6 +83,9 @@ def test_marks_that_are_not_sound_are_not_used(folder: Path, which: int, harm: s
     match harm:
         case "lost":
             file.unlink()
+        case "unreadable":
+            file.unlink()
+            file.mkdir()
         case "empty":
             file.write_bytes(b"")
         case "cut":
