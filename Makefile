@@ -11,7 +11,7 @@ STAMP := $(VENV)/.stamp
 unexport PYTHONDONTWRITEBYTECODE
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help env native dev-env package test-package run test test-fast lint types imports unit fast soak bench clean
+.PHONY: help env native dev-env package test-package run test test-fast lint types imports unit faults fast soak bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F':.*?## ' '{printf "  %-10s %s\n", $$1, $$2}'
@@ -64,12 +64,16 @@ imports: dev-env ## import direction
 	@$(BIN)/lint-imports --no-cache
 
 unit: dev-env
-	@$(BIN)/pytest -n 2 --dist worksteal tests
+	@$(BIN)/pytest -n 2 --dist worksteal --ignore tests/faults tests
+
+# By itself: its processes keep both cores busy, and its four minutes are not for other tests.
+faults: dev-env
+	@$(BIN)/pytest tests/faults
 
 test: dev-env ## lint, types, import rules and every test, with the time of each part
-	@$(BIN)/python tests/run_parts.py lint types imports unit
+	@$(BIN)/python tests/run_parts.py lint types imports unit faults
 
-test-fast: dev-env ## at most two minutes
+test-fast: dev-env ## the same without the slow tests: about half the time
 	@$(BIN)/python tests/run_parts.py lint types imports fast
 
 fast: dev-env
